@@ -1,0 +1,105 @@
+"""The bundle of rules that a run is under. No logic but its name and hash."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+
+from policies.backoff import Backoff
+from policies.breaker import Breaker
+from policies.budget import Budget
+from policies.classification import Rule
+from policies.failure import DEFAULT_EFFECTS, Effect, Kind
+from policies.gate import Gate
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLimits:
+    """The limits of one attempt.
+
+    Attributes:
+        timeout_s: its length; None: none but the run's deadline.
+        idle_timeout_s: the longest time without output or heartbeat; None: any.
+        grace_s: between the request to stop and force; also bounds the release.
+        max_rss_bytes: of a command's whole tree; None: any.
+        leave_children: a command that succeeded may leave processes behind.
+    """
+
+    timeout_s: float | None = 300.0
+    idle_timeout_s: float | None = None
+    grace_s: float = 10.0
+    max_rss_bytes: int | None = None
+    leave_children: bool = False
+
+
+class LockedBy(StrEnum):
+    """Who takes the session's lock file."""
+
+    SUPERVISOR = "supervisor"
+    COMMAND = "command"
+
+
+class Pids(StrEnum):
+    """Whether the pids in foreign lock files are of our own pid namespace."""
+
+    AUTO = "auto"
+    OURS = "ours"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class LockRule:
+    """The rule for the session's lock file; `wait_s` counts time in which it was seen held."""
+
+    wait_s: float = 10.0
+    by: LockedBy = LockedBy.SUPERVISOR
+    pids: Pids = Pids.AUTO
+
+
+class OnLost(StrEnum):
+    """What follows when the supervisor of a run died."""
+
+    GIVE_UP = "give_up"
+    RETRY = "retry"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Every rule that a run is under. The defaults are the embedded `default` policy.
+
+    `kinds` has an effect for each kind; `failures` are the classification rules, first match first.
+    """
+
+    name: str = "default"
+    attempt: AttemptLimits = AttemptLimits()
+    budget: Budget = Budget()
+    backoff: Backoff = Backoff()
+    breaker: Breaker = Breaker()
+    gate: Gate = Gate()
+    lock: LockRule = LockRule()
+    kinds: Mapping[Kind, Effect] = field(default_factory=lambda: DEFAULT_EFFECTS)
+    failures: tuple[Rule, ...] = ()
+    on_lost: OnLost = OnLost.GIVE_UP
+
+    def effect(self, kind: Kind) -> Effect:
+        """Return what a failure of this kind does under this policy."""
+        return self.kinds.get(kind) or DEFAULT_EFFECTS[kind]
+
+    @property
+    def hash(self) -> str:
+        """12 hexadecimal digits that change with any rule, and not with the name."""
+        rules = {key: value for key, value in _plain(self).items() if key != "name"}
+        return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _plain(policy: Policy) -> dict[str, object]:
+    plain: dict[str, object] = {
+        part: asdict(getattr(policy, part)) for part in ("attempt", "budget", "backoff", "breaker", "gate", "lock")
+    }
+    plain["kinds"] = {kind.value: asdict(policy.effect(kind)) for kind in Kind}
+    plain["failures"] = [
+        [rule.kind, rule.exception, rule.exit_code, rule.output and rule.output.pattern] for rule in policy.failures
+    ]
+    plain["on_lost"] = policy.on_lost.value
+    return plain

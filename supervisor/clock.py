@@ -1,0 +1,51 @@
+"""Time and dice: the only file that reads a clock, sleeps or draws."""
+
+import asyncio
+import random
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where the engine gets its moments and its randomness from.
+
+    `now` is monotonic seconds, the same scale as the running loop's `time()`; `wall` is seconds since 1970 in UTC and
+    may be stepped. `draw` is uniform in [0, 1). `token` returns 2 * `size` hexadecimal digits that nobody else has.
+    """
+
+    def now(self) -> float: ...
+    def wall(self) -> float: ...
+    def draw(self) -> float: ...
+    def token(self, size: int) -> str: ...
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class SystemClock:
+    """The machine's clocks, and its randomness."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic
+        self.wall = time.time
+        self.draw = random.random
+        self.token = secrets.token_hex
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
+    """Return the clock that belongs to a loop: a virtual loop brings its own, any other runs on the machine's."""
+    clock: Clock = getattr(loop, "turnkeeper_clock", None) or SystemClock()
+    return clock
+
+
+def utc(wall: float) -> datetime:
+    """Return a moment of `Clock.wall` as an aware datetime."""
+    return datetime.fromtimestamp(wall, UTC)
+
+
+def iso_utc(wall: float) -> str:
+    """Return a moment of `Clock.wall` as ISO 8601 text in UTC, with milliseconds."""
+    return utc(wall).isoformat(timespec="milliseconds").replace("+00:00", "Z")
