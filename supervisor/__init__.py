@@ -1,0 +1,1 @@
+"""Turnkeeper: a supervisor and retry-policy engine for agent turns."""

@@ -1,0 +1,1 @@
+"""The session lock: files in the format of OpenClaw, published whole, reclaimed on proof."""

@@ -1,0 +1,1 @@
+"""settings.toml: every table and key, read and proved once."""

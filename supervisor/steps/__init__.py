@@ -1,0 +1,1 @@
+"""The lines of run.py that have work of their own, one file each."""

@@ -1,0 +1,1 @@
+"""For tests, the project's and its users': virtual time, scripted work, recorded events, seeded simulation."""
