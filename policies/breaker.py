@@ -14,7 +14,8 @@ What a report does (a report of another generation changes nothing, in any state
     | open      | -                  | -                          | -                    | -                         |
     | half_open | closed             | open, longer cooldown      | the place comes back | the same; next one waits  |
 
-Every transition begins a generation; whoever was admitted in an older one reports too late to matter.
+Every transition begins a generation; whoever was admitted in an older one reports too late to matter. An operator's
+`reset` closes it from any state.
 """
 
 from dataclasses import dataclass, replace
@@ -104,10 +105,17 @@ class Refused:
     until: float | None
 
 
+def _is_ahead(rule: Breaker, moment: float, now: float) -> bool:
+    """Say whether a moment must be waited for. One further ahead than the rule's longest cooldown is not: it was
+    noted by a clock that was set back since, and would hold the breaker open for as long as that.
+    """
+    return now < moment <= now + rule.cooldown_cap_s * (1.0 + JITTER)
+
+
 def _trial_refused(rule: Breaker, state: HalfOpen, now: float) -> Refused | None:
     if state.taken >= rule.trials:
         return Refused(None)
-    return Refused(state.not_before) if now < state.not_before else None
+    return Refused(state.not_before) if _is_ahead(rule, state.not_before, now) else None
 
 
 def look(rule: Breaker, state: State, now: float) -> Refused | None:
@@ -116,7 +124,7 @@ def look(rule: Breaker, state: State, now: float) -> Refused | None:
         case Closed():
             return None
         case Open():
-            return Refused(state.until) if now < state.until else None
+            return Refused(state.until) if _is_ahead(rule, state.until, now) else None
         case HalfOpen():
             return _trial_refused(rule, state, now)
 
@@ -127,7 +135,7 @@ def admit(rule: Breaker, state: State, now: float) -> tuple[State, Admitted | Re
         case Closed():
             return state, Admitted(state.generation)
         case Open():
-            if now < state.until:
+            if _is_ahead(rule, state.until, now):
                 return state, Refused(state.until)
             generation = state.generation + 1
             return HalfOpen(generation, state.trips, taken=1), Admitted(generation, trial=True)
@@ -154,6 +162,11 @@ def record(rule: Breaker, state: State, admitted: Admitted, report: Report, now:
             return state
         case HalfOpen():
             return _record_half_open(rule, state, report, now, draw)
+
+
+def reset(state: State) -> Closed:
+    """Return the closed breaker that an operator asks for. Whoever was admitted before reports too late to matter."""
+    return CLOSED if state == CLOSED else Closed(state.generation + 1)
 
 
 def _record_closed(rule: Breaker, state: Closed, report: Report, now: float, draw: Draw) -> Closed | Open:
@@ -187,8 +200,9 @@ def _record_half_open(rule: Breaker, state: HalfOpen, report: Report, now: float
 
 def _window(rule: Breaker, outcomes: tuple[float, ...], now: float, *, failed: bool) -> tuple[float, ...]:
     """Return the slices still within the window, with one outcome more; empty where no failure is left."""
+    outcomes = _none_ahead(outcomes, now)
     kept = 0
-    # A slice leaves when its first outcome does. A moment ahead of now (a clock that was set back) counts as now.
+    # A slice leaves when its first outcome does.
     while kept < len(outcomes) and outcomes[kept] <= now - rule.window_s:
         kept += 3
     # The window begins with a failure.
@@ -198,6 +212,14 @@ def _window(rule: Breaker, outcomes: tuple[float, ...], now: float, *, failed: b
     if outcomes and now - outcomes[-3] < rule.window_s / _SLICES:
         return (*outcomes[:-2], outcomes[-2] + 1, outcomes[-1] + failed)
     return (*outcomes, now, 1, int(failed)) if outcomes or failed else ()
+
+
+def _none_ahead(outcomes: tuple[float, ...], now: float) -> tuple[float, ...]:
+    """Return the slices, those from ahead of now (of a clock that was set back) as one of now."""
+    if not outcomes or outcomes[-3] <= now:
+        return outcomes
+    first = next(n for n in range(0, len(outcomes), 3) if outcomes[n] > now)
+    return (*outcomes[:first], now, sum(outcomes[first + 1 :: 3]), sum(outcomes[first + 2 :: 3]))
 
 
 def _rate_passed(rule: Breaker, outcomes: tuple[float, ...]) -> bool:

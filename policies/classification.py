@@ -90,7 +90,6 @@ _KIND_OF_STATUS: Final[Mapping[int, Kind]] = MappingProxyType(
         408: Kind.TIMEOUT,
         429: Kind.RATE_LIMITED,
         503: Kind.OVERLOADED,
-        504: Kind.TIMEOUT,
         529: Kind.OVERLOADED,
     }
 )
@@ -140,9 +139,9 @@ def classify(rules: tuple[Rule, ...], facts: Facts, known: Kind | None = None) -
 def fails_politely(rules: tuple[Rule, ...], facts: Facts) -> Kind | None:
     """Return the kind of a command that exited with status 0 though a rule says that it failed, else None.
 
-    Only rules that look at a command (its status or its output) are asked.
+    Only rules that name status 0 are asked: a turn that succeeded may write about rate limits.
     """
     for rule in rules:
-        if rule.exception is None and matches(rule, facts):
+        if rule.exit_code == 0 and rule.exception is None and matches(rule, facts):
             return rule.kind
     return None

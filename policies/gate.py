@@ -37,11 +37,13 @@ class Traffic:
         running: attempts that hold a permit.
         in_line: first attempts that wait for one.
         under_way: runs that were admitted and have not ended, their backoffs included.
+        retries_in_line: retries that wait for a permit: newcomers stand behind them, they fill no line.
     """
 
     running: int = 0
     in_line: int = 0
     under_way: int = 0
+    retries_in_line: int = 0
 
 
 class Answer(StrEnum):
@@ -65,7 +67,7 @@ def arrive(rule: Gate, traffic: Traffic) -> Answer | Refusal:
                 return Answer.REPLACE
             case Overlap.QUEUE:
                 pass
-    if may_enter(rule, traffic.running) and not traffic.in_line:
+    if may_enter(rule, traffic.running) and not traffic.in_line and not traffic.retries_in_line:
         return Answer.ENTER
     return Answer.WAIT if traffic.in_line < rule.queue else Refusal.QUEUE_FULL
 
@@ -77,4 +79,6 @@ def may_enter(rule: Gate, running: int) -> bool:
 
 def newest_may_enter(rule: Gate, traffic: Traffic) -> bool:
     """Say whether the run that waits as the newest (coalesce) may go: no line is left, and fewer runs are under way."""
-    return traffic.in_line == 0 and traffic.under_way < rule.permits and may_enter(rule, traffic.running)
+    if traffic.in_line or traffic.retries_in_line:
+        return False
+    return traffic.under_way < rule.permits and may_enter(rule, traffic.running)

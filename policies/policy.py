@@ -1,4 +1,4 @@
-"""The bundle of rules that a run is under. No logic but its name and hash."""
+"""The bundle of rules that a run is under. No logic but its hash."""
 
 import hashlib
 import json
@@ -68,7 +68,8 @@ class OnLost(StrEnum):
 class Policy:
     """Every rule that a run is under. The defaults are the embedded `default` policy.
 
-    `kinds` has an effect for each kind; `failures` are the classification rules, first match first.
+    `kinds` has an effect for each kind; `failures` are the classification rules, first match first. `hash` is 12
+    hexadecimal digits that change with any rule, and not with the name.
     """
 
     name: str = "default"
@@ -81,16 +82,15 @@ class Policy:
     kinds: Mapping[Kind, Effect] = field(default_factory=lambda: DEFAULT_EFFECTS)
     failures: tuple[Rule, ...] = ()
     on_lost: OnLost = OnLost.GIVE_UP
+    hash: str = field(init=False, compare=False, default="")
+
+    def __post_init__(self) -> None:
+        rules = json.dumps(_plain(self), sort_keys=True)
+        object.__setattr__(self, "hash", hashlib.sha256(rules.encode()).hexdigest()[:12])
 
     def effect(self, kind: Kind) -> Effect:
         """Return what a failure of this kind does under this policy."""
         return self.kinds.get(kind) or DEFAULT_EFFECTS[kind]
-
-    @property
-    def hash(self) -> str:
-        """12 hexadecimal digits that change with any rule, and not with the name."""
-        rules = {key: value for key, value in _plain(self).items() if key != "name"}
-        return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _plain(policy: Policy) -> dict[str, object]:

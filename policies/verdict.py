@@ -71,6 +71,7 @@ class Case:
         failed: its failure; None where it succeeded.
         receipt: what is left of it.
         admitted: its place at the breaker.
+        retries_below: retries that runs started within this run have taken from its budget.
         retries_left_above: the fewest retries that any run above it (its parent, and theirs) has left; None: no parent.
         deadline: the run's, as a moment; None: none.
         stopped: why nothing may follow whatever the failure was (cancelled, replaced); None: nobody asked.
@@ -81,6 +82,7 @@ class Case:
     failed: Failed | None
     receipt: Receipt
     admitted: Admitted
+    retries_below: int = 0
     retries_left_above: int | None = None
     deadline: float | None = None
     stopped: Reason | None = None
@@ -149,7 +151,7 @@ def _no_retry(case: Case, failed: Failed) -> Reason | Refusal | None:
     retried = case.policy.effect(failed.kind).retried
     if not retried or (failed.kind is Kind.LOST and case.policy.on_lost is OnLost.GIVE_UP):
         return Reason.NOT_RETRIED
-    if case.attempt >= case.policy.budget.attempts:
+    if case.attempt + case.retries_below >= case.policy.budget.attempts:
         return Reason.ATTEMPTS
     if case.retries_left_above is not None and case.retries_left_above <= 0:
         return Reason.PARENT_BUDGET

@@ -1,0 +1,221 @@
+"""What the work sees of its attempt: its number and time, and the scope for all that it opens."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar
+
+from policies.failure import Kind
+from policies.verdict import Reason
+from supervisor.effects import Effects
+from supervisor.errors import Failure
+from supervisor.events import LockReclaimed, LockTaken, LockWaiting
+from supervisor.lock.session_lock import Busy, HeldLock
+from supervisor.store.contract import Standing
+from supervisor.subagents import Subagents
+
+T = TypeVar("T")
+
+CURRENT: ContextVar["Attempt | None"] = ContextVar("turnkeeper_attempt", default=None)
+
+_NO_LIMIT_HOLD_S = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One thing on an attempt's scope.
+
+    Attributes:
+        name: for the receipt.
+        let_go: releases it; gets the exception that the work ended by, or None; may return an awaitable.
+        guards_session: it keeps others out of the session (a lock), so it stays while the work may still live.
+    """
+
+    name: str
+    let_go: Callable[[BaseException | None], Any]
+    guards_session: bool = False
+
+
+class Attempt:
+    """One execution of the work. Everything opened through it is released when it ends, in reverse order.
+
+    Its underscored attributes belong to the engine.
+    """
+
+    # Defaults of the class: most attempts never set most of them, and an attempt is made on each call.
+    number: int
+    fence: int
+    deadline: float | None = None
+    _scope: list[Held] | None = None
+    _task: "asyncio.Task[None] | None" = None
+    _waiter: "asyncio.Future[None] | None" = None
+    _timer: asyncio.TimerHandle | None = None
+    _error: BaseException | None = None
+    _value: Any = None
+    _cause: Kind | Reason | None = None
+    _started_at: float
+    _beat_at: float
+    _stop_at: float | None = None
+    _abandoned = False
+    _ended = False
+    _children_left: "list[tuple[str, Any]] | None" = None  # (what may live, how its end would be seen)
+
+    def __init__(self, run: Standing, effects: Effects) -> None:
+        self._run = run
+        self._effects = effects
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self._run.number} of run {self.run_id}, session {self.session!r}>"
+
+    @property
+    def session(self) -> str:
+        """The session's key."""
+        return self._run.session
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, the same for each of its attempts."""
+        return self._run.run_id
+
+    @property
+    def idempotency_key(self) -> str:
+        """A text that no other attempt has: give it to a service that recognises what it has done already."""
+        return f"{self._run.run_id}-{self.number}"
+
+    def remaining(self) -> float | None:
+        """Return the seconds until the attempt's timeout or the run's deadline, zero or more; None: no limit."""
+        return None if self.deadline is None else max(0.0, self.deadline - self._effects.clock.now())
+
+    def heartbeat(self) -> None:
+        """Say that the work goes on: `idle_timeout` starts anew."""
+        self._beat_at = self._effects.clock.now()
+
+    async def enter(self, manager: AbstractAsyncContextManager[T, Any] | AbstractContextManager[T, Any]) -> T:
+        """Enter a context manager, and leave it when the attempt ends. Returns what it returns.
+
+        It is told the exception that the work ended by; it cannot swallow it.
+        """
+        scope = self._open_scope()
+        name = f"closed {type(manager).__name__}"
+        if isinstance(manager, AbstractAsyncContextManager):
+            value: T = await manager.__aenter__()
+            scope.append(Held(name, lambda error: manager.__aexit__(*_parts(error))))
+        elif isinstance(manager, AbstractContextManager):
+            value = manager.__enter__()
+            scope.append(Held(name, lambda error: _nothing(manager.__exit__(*_parts(error)))))
+        else:
+            raise TypeError(f"enter() takes a context manager, got {type(manager).__name__}")
+        return value
+
+    def callback(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Call a function, or await an async one, when the attempt ends."""
+        name = f"called {getattr(function, '__name__', type(function).__name__)}"
+        self._open_scope().append(Held(name, lambda _: function(*args, **kwargs)))
+
+    def _take_now(self, path: Path) -> bool:
+        """Take a lock file in one try; False where there is one."""
+        lock = self._effects.locks.take_now(path, self._max_hold_s())
+        if lock is not None:
+            self._keep(path, lock)
+        return lock is not None
+
+    def _keep(self, path: Path, lock: HeldLock) -> None:
+        if self._scope is None:
+            self._scope = []
+        self._scope.append(Held(_lock_name(path), lambda _: lock.release(), guards_session=True))
+        if self._effects.events.listeners:
+            self._effects.events.emit(LockTaken(*self._about(), str(lock.path)))
+
+    def _unpark(self) -> None:
+        """Let go of what was made ready for an attempt that does not begin."""
+        scope, self._scope = self._scope, None
+        for held in reversed(scope or ()):
+            held.let_go(None)
+
+    async def lock(self, path: str | PathLike[str]) -> None:
+        """Take `<path>.lock`, in OpenClaw's format, until the attempt ends. Taking it twice is taking it once.
+
+        Waits for a live holder for the policy's `lock.wait`, then raises SessionLocked; a dead one's lock is
+        reclaimed, on proof only. A lock that cannot be written raises Failure, of kind invalid or error.
+        """
+        path = Path(path)
+        if any(held.name == _lock_name(path) for held in self._open_scope()) or self._take_now(path):
+            return
+        lock = await self._effects.locks.take(
+            path,
+            self._run.policy.lock,
+            max_hold_s=self._max_hold_s(),
+            until=self.deadline,
+            clock=self._effects.clock,
+            on_waiting=self._note_waiting,
+            on_reclaimed=self._note_reclaimed,
+        )
+        if self._ended:  # the work lived on after it was given up
+            lock.release()
+            raise RuntimeError(f"{self!r} is over: it can take no lock")
+        self._keep(path, lock)
+
+    def subagents(self, limit: int = 8, max_depth: int = 3) -> Subagents:
+        """Return the scope for children of this attempt: at most `limit` at once, nested at most `max_depth` deep."""
+        return Subagents(self._run, self._effects, limit, max_depth)
+
+    def _open_scope(self) -> list[Held]:
+        if self._ended:
+            raise RuntimeError(f"{self!r} is over: it can open nothing more")
+        if self._scope is None:
+            self._scope = []
+        return self._scope
+
+    def _max_hold_s(self) -> float:
+        """How long others may believe in our lock: the attempt's time, and both graces after it."""
+        limits, remaining = self._run.policy.attempt, self.remaining()
+        longest = _NO_LIMIT_HOLD_S if limits.timeout_s is None else limits.timeout_s
+        return (longest if remaining is None else min(longest, remaining)) + 2 * limits.grace_s + 1.0
+
+    def _note_waiting(self, busy: Busy) -> None:
+        if self._effects.events.listeners:
+            self._effects.events.emit(LockWaiting(*self._about(), str(busy.path), busy.holder))
+
+    def _note_reclaimed(self, path: Path, proof: str) -> None:
+        if self._effects.events.listeners:
+            self._effects.events.emit(LockReclaimed(*self._about(), str(path), proof))
+
+    def _about(self) -> tuple[str, str, float]:
+        return self._run.session, self._run.run_id, self._effects.clock.wall()
+
+
+def current_attempt() -> Attempt | None:
+    """Return the attempt within which the caller runs, None outside of one or after it has ended."""
+    attempt = CURRENT.get()
+    return None if attempt is None or attempt._ended else attempt
+
+
+def must_be_work(work: Any) -> None:
+    """Raise a TypeError for what cannot be work."""
+    if not callable(work) and not callable(getattr(work, "start", None)):
+        raise TypeError(
+            f"work is a callable that returns an awaitable, or has start(attempt); got {type(work).__name__}"
+        )
+
+
+def not_awaitable(value: Any) -> Failure:
+    """Return the failure of work that gave back something that cannot be awaited."""
+    return Failure(
+        Kind.INVALID, f"work returned {type(value).__name__}, not an awaitable: give it as an async function"
+    )
+
+
+def _lock_name(path: Path) -> str:
+    return f"lock {path}.lock"
+
+
+def _parts(error: BaseException | None) -> tuple[Any, Any, Any]:
+    return (None, None, None) if error is None else (type(error), error, error.__traceback__)
+
+
+def _nothing(_: object) -> None:
+    """Drop what a plain context manager's exit says: it cannot swallow the failure."""

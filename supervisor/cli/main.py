@@ -1,0 +1,92 @@
+"""The `turnkeeper` command: which subcommands there are, and how an error becomes a message and an exit status."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from supervisor.cli import check
+from supervisor.cli.exit_status import ExitStatus
+from supervisor.errors import SettingsError
+
+app = typer.Typer(
+    name="turnkeeper",
+    help="Runs agent turns: attempt over, session free, and only then a verdict.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(check.check)
+app.command()(check.init)
+app.command()(check.schema)
+
+UsageError: Any = typer.BadParameter.__mro__[1]
+"""What a wrong command line raises: click's class, or the one of the copy of click that newer typers carry."""
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001  # typer calls it with the option's value
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        typer.echo(f"turnkeeper {version('turnkeeper')}")
+    except PackageNotFoundError:
+        typer.echo("turnkeeper, not installed: run from its sources")
+    raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status. No error leaves it as a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a path may hold bytes that are no text
+    try:
+        status = app(args=arguments, prog_name="turnkeeper", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except SettingsError as error:
+        print(f"turnkeeper: {error}", file=sys.stderr)
+        return ExitStatus.SETTINGS
+    except UsageError as error:
+        return _usage(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return ExitStatus.INTERRUPTED
+    except OSError as error:
+        return _cannot_print(error)
+    except SystemExit:  # click ends so when the reader of standard output is gone
+        return ExitStatus.IO
+    return status if isinstance(status, int) else ExitStatus.OK
+
+
+def _usage(error: Any) -> int:
+    command = "turnkeeper" if error.ctx is None else error.ctx.command_path
+    print(f"turnkeeper: {error.format_message()}\nTry `{command} --help`.", file=sys.stderr)
+    return ExitStatus.USAGE
+
+
+def _cannot_print(error: OSError) -> int:
+    """End when standard output is full, or when its reader is gone, which is no news to anyone."""
+    if not isinstance(error, BrokenPipeError):
+        print(f"turnkeeper: {error}", file=sys.stderr)
+    if sys.stdout is not None:
+        # What is left in the buffer would raise again, on the way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitStatus.IO
+
+
+if __name__ == "__main__":
+    sys.exit(main())

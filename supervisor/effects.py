@@ -1,0 +1,31 @@
+"""Everything the engine does to the world goes through one of these, handed in: so a simulation can replace it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from supervisor.clock import Clock
+from supervisor.events import Events
+from supervisor.lock.session_lock import LockFiles
+from supervisor.report import RunReport
+from supervisor.store.contract import Store
+from supervisor.tasks import StartTask
+
+
+@dataclass(slots=True)
+class Effects:
+    """The effects of one supervisor.
+
+    Attributes:
+        start_task: starts the task of an attempt; its first step may run at once.
+        available_memory: bytes that the machine, or its cgroup, can still give.
+        supervise: starts a run: (session, work, policy name) to its report. Children of attempts come in here.
+    """
+
+    clock: Clock
+    store: Store
+    locks: LockFiles
+    events: Events
+    start_task: StartTask[Any]
+    available_memory: Callable[[], int]
+    supervise: Callable[..., Awaitable[RunReport]]

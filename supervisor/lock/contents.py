@@ -1,0 +1,105 @@
+"""What a lock file says: OpenClaw's keys (`pid`, `createdAt`, `maxHoldMs`, `starttime`) and, behind them, our table.
+
+The table says whose life the lock hangs on. A warden's also has room for `gone`, its last word; a process's has none.
+"""
+
+import functools
+import json
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from supervisor.clock import iso_utc
+from supervisor.owner import this_process
+
+MOST_BYTES = 64 * 1024
+"""A lock file that is longer is not read to its end: it is nobody's lock."""
+
+_LARGEST_PID = 2**22
+
+
+class OwnedBy(StrEnum):
+    """Whose life a lock of ours hangs on."""
+
+    PROCESS = "process"
+    WARDEN = "warden"
+
+
+@dataclass(frozen=True, slots=True)
+class OurPart:
+    """The table that Turnkeeper adds. `gone`: the warden wrote, as its last act, that its tree is gone."""
+
+    owned_by: OwnedBy
+    boot_id: str
+    host: str
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a lock file says. `ours` is None for a foreign one, such as OpenClaw's."""
+
+    pid: int
+    starttime: int | None
+    created_at: str
+    ours: OurPart | None
+
+
+@functools.cache
+def _frame_of(_pid: int) -> tuple[str, str]:
+    """Return the parts of a payload that are the same for every lock of this process."""
+    me = this_process()
+    start = "" if me.starttime is None else f',\n  "starttime": {me.starttime}'
+    ours = {
+        "owner": OwnedBy.PROCESS.value,
+        "bootId": me.boot_id,
+        "host": me.host,
+        "pidNamespace": me.pid_namespace,
+        "initStart": me.init_start,
+    }
+    table = json.dumps(ours, indent=4)[:-2]
+    return f'{{\n  "pid": {me.pid},\n  "createdAt": "', f'{start},\n  "turnkeeper": {table},\n    "nonce": "'
+
+
+def payload(*, created_unix: float, max_hold_s: float, nonce: str) -> bytes:
+    """Return the bytes of a new lock of this process: JSON, indented by 2, OpenClaw's keys first."""
+    head, middle = _frame_of(os.getpid())
+    hold_ms = round(max_hold_s * 1000)
+    return f'{head}{iso_utc(created_unix)}",\n  "maxHoldMs": {hold_ms}{middle}{nonce}"\n  }}\n}}\n'.encode()
+
+
+def parse(raw: bytes) -> Contents | str:
+    """Return what a lock file says, or in words why it says nothing that could be judged."""
+    if not raw:
+        return "it is empty; its holder may be about to write it"
+    if len(raw) > MOST_BYTES:
+        return f"it is larger than {MOST_BYTES // 1024} KiB"
+    try:
+        shape = json.loads(raw)
+    except (ValueError, RecursionError):
+        return "it is not JSON, or cut short"
+    if not isinstance(shape, dict):
+        return "it is not a JSON object"
+    return _contents(shape)
+
+
+def _contents(shape: dict[str, Any]) -> Contents | str:
+    pid, start, created, ours = (shape.get(key) for key in ("pid", "starttime", "createdAt", "turnkeeper"))
+    if type(pid) is not int or not 0 < pid <= _LARGEST_PID:
+        return "it names no process"
+    if start is not None and type(start) is not int:
+        return "its starttime is not a number"
+    part = None if ours is None else _our_part(ours)
+    if isinstance(part, str):
+        return part
+    return Contents(pid, start, created if isinstance(created, str) else "", part)
+
+
+def _our_part(table: Any) -> OurPart | str:
+    if not isinstance(table, dict):
+        return "its turnkeeper table is not an object"
+    owner, boot_id, host = (table.get(key) for key in ("owner", "bootId", "host"))
+    if owner not in tuple(OwnedBy) or not isinstance(boot_id, str) or not isinstance(host, str):
+        return "its turnkeeper table does not say whose it is"
+    return OurPart(OwnedBy(owner), boot_id, host, gone=bool(table.get("gone")))

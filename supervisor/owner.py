@@ -1,0 +1,241 @@
+"""Which process is that, and is it dead? Facts from /proc; nothing here waits, signals or remembers a verdict.
+
+Death is only ever proved: what cannot be seen is unknown, and a process that may not be signalled is not dead.
+"""
+
+import functools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from policies.policy import Pids
+
+# The inodes of the namespaces that a kernel starts with (include/linux/proc_ns.h).
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+_INITIAL_TIME_NAMESPACE = 0xEFFFFFFA
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """What a process writes where it leaves its name.
+
+    Attributes:
+        pid: as it sees itself, in its own pid namespace.
+        starttime: clock ticks after boot, field 22 of /proc/<pid>/stat; None without a /proc that shows it.
+        boot_id: names this boot of the kernel; the same in every container. Empty if it cannot be read.
+        host: the host name.
+        pid_namespace: its inode; 0 if it cannot be read. Recycled: only with `init_start` does it name one.
+        init_start: the start time of that namespace's first process, where it can be seen.
+    """
+
+    pid: int
+    starttime: int | None
+    boot_id: str
+    host: str
+    pid_namespace: int
+    init_start: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    state: str
+    threads: int
+    starttime: int
+
+    @property
+    def is_dead(self) -> bool:
+        # The first thread of a living process may have ended: then it shows as a zombie that has other threads.
+        return self.state in "ZX" and self.threads <= 1
+
+
+@functools.cache
+def this_process() -> Owner:
+    """Return the facts about the calling process; read once, and again after a fork."""
+    own = _stat("self")
+    return Owner(
+        pid=os.getpid(),
+        starttime=None if own is None else own.starttime,
+        boot_id=_read("/proc/sys/kernel/random/boot_id").decode("ascii", "replace").strip(),
+        host=os.uname().nodename,
+        pid_namespace=_namespace("self", "pid"),
+        init_start=_init_start(),
+    )
+
+
+@functools.cache
+def in_initial_pid_namespace() -> bool:
+    """Tell whether every process of this kernel is to be seen from here, those of all containers included."""
+    return (
+        _namespace("self", "pid") == _INITIAL_PID_NAMESPACE
+        and _init_start() is not None
+        and not _proc_hides_processes()
+    )
+
+
+def foreign_alive(pid: int, starttime: int | None, pids: Pids) -> bool | None:
+    """Tell whether the process lives that wrote `pid` and `starttime` as it saw them itself. None: cannot be judged.
+
+    From the initial pid namespace the answer is exact wherever on this machine it ran. Elsewhere its pid is looked up
+    only where `pids` says that such pids are of our own namespace: `ours` says so, `auto` does when an OpenClaw gateway
+    is to be seen there. `unknown` judges nothing, anywhere. Not promised: an answer about another machine's process, or
+    one in a virtual machine of its own: set `unknown` for a folder shared with such.
+    May read all of /proc: call it off the loop.
+    """
+    if pids is Pids.UNKNOWN:
+        return None
+    try:
+        if not _proc_is_ours() or not _own_time_is_common():
+            return None
+        if in_initial_pid_namespace():
+            return _alive_anywhere(pid, starttime)
+        if pids is Pids.OURS or gateway_visible():
+            return _alive_here(pid, starttime)
+    except OSError:  # hidden, or no descriptor left to look with
+        return None
+    return None
+
+
+def gateway_visible() -> bool:
+    """Tell whether an OpenClaw gateway is among the processes that can be seen from here."""
+    mine = os.getpid()
+    return any(_is_gateway(_arguments(pid)) for pid in _processes() if pid != mine)
+
+
+def _alive_anywhere(pid: int, starttime: int | None) -> bool | None:
+    # First by start time alone: one short read for each process settles it while the holder lives.
+    for process in _processes():
+        stat = _stat(process)
+        if stat and stat.starttime == starttime and not stat.is_dead and pid in _pids_on_each_level(process):
+            return True
+    # No such process. One of that pid in another time namespace may still be it: it saw another start time.
+    verdicts = [_is_holder(process, starttime) for process in _processes() if pid in _pids_on_each_level(process)]
+    return True if True in verdicts else None if None in verdicts else False
+
+
+def _alive_here(pid: int, starttime: int | None) -> bool | None:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False  # hidepid hides a process from /proc, never from kill
+    except PermissionError:
+        pass
+    return _is_holder(pid, starttime)
+
+
+def _is_holder(process: int, starttime: int | None) -> bool | None:
+    """Tell whether a process whose pid is right is the one that started at `starttime`."""
+    stat = _stat(process)
+    if stat is None:
+        return None  # hidden, or gone since: the next look will tell
+    if stat.is_dead:
+        return False
+    if starttime is None:
+        return None
+    if stat.starttime == starttime:
+        return True
+    return False if _boot_offset(process) == _boot_offset("self") else None
+
+
+def _init_start() -> int | None:
+    try:
+        stat = _stat(1) if _proc_is_ours() else None
+    except PermissionError:  # hidepid
+        return None
+    return None if stat is None else stat.starttime
+
+
+def _processes() -> Iterator[int]:
+    return (int(name) for name in os.listdir("/proc") if name.isdecimal())
+
+
+def _stat(process: int | str) -> _Stat | None:
+    raw = _read(f"/proc/{process}/stat")
+    if not raw:
+        return None
+    fields = raw[raw.rindex(b")") + 2 :].split()  # the name before it may hold anything, ")" too
+    return _Stat(state=fields[0].decode(), threads=int(fields[17]), starttime=int(fields[19]))
+
+
+def _pids_on_each_level(process: int) -> list[int]:
+    for line in _read(f"/proc/{process}/status").splitlines():
+        if line.startswith(b"NSpid:"):
+            return [int(pid) for pid in line.split()[1:]]
+    return []
+
+
+def _boot_offset(process: int | str) -> bytes:
+    """Return by how much a process sees the time since boot shifted; empty on a kernel without time namespaces."""
+    lines = _read(f"/proc/{process}/timens_offsets").splitlines()
+    return b" ".join(next((line for line in lines if line.startswith(b"boottime")), b"").split())
+
+
+@functools.cache
+def _own_time_is_common() -> bool:
+    # Field 22 is shifted in another time namespace, for whoever reads it there.
+    if not os.path.lexists("/proc/self/ns/time"):
+        return True
+    own = _namespace("self", "time")
+    return own == _INITIAL_TIME_NAMESPACE or own == _namespace(1, "time") != 0
+
+
+@functools.cache
+def _proc_is_ours() -> bool:
+    # A new pid namespace may still have its parent's /proc, in which every pid means somebody else.
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except FileNotFoundError:
+        return False
+
+
+def _proc_hides_processes() -> bool:
+    mounts = (line.split() for line in _read("/proc/self/mountinfo").splitlines())
+    return any(fields[4] == b"/proc" and b"hidepid=" in fields[-1] for fields in mounts)
+
+
+def _namespace(process: int | str, kind: str) -> int:
+    try:
+        return os.stat(f"/proc/{process}/ns/{kind}").st_ino
+    except (FileNotFoundError, PermissionError):
+        return 0
+
+
+def _arguments(process: int) -> list[str]:
+    try:
+        raw = _read(f"/proc/{process}/cmdline")
+    except PermissionError:
+        raw = b""
+    return raw.decode("utf-8", "surrogateescape").rstrip("\0").split("\0")
+
+
+def _is_gateway(arguments: list[str]) -> bool:
+    """Tell whether a process is OpenClaw by OpenClaw's own rule, and its gateway rather than a command of it.
+
+    A command is no witness: we may have started it here ourselves, while the gateway is in another container.
+    """
+    names = [argument.rpartition("/")[2] for argument in arguments]
+    if names[0] == "openclaw-gateway":
+        return True
+    is_openclaw = any(name in ("openclaw", "openclaw.mjs") for name in names) or any(
+        argument.endswith(("dist/index.js", "dist/entry.js")) for argument in arguments
+    )
+    return is_openclaw and "gateway" in arguments
+
+
+def _read(path: str) -> bytes:
+    """Return what a file of /proc says; empty if there is none, or its process has ended.
+
+    Any other error is raised: a file that may not be read, or not just now, is no proof of anything.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.readall()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def _forget() -> None:
+    for fact in (this_process, in_initial_pid_namespace, _own_time_is_common, _proc_is_ours):
+        fact.cache_clear()
+
+
+os.register_at_fork(after_in_child=_forget)

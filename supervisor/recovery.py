@@ -1,0 +1,74 @@
+"""What may still live: a quarantined session is watched, and freed when what it names was seen to end."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from supervisor.attempt import Attempt, Held
+from supervisor.effects import Effects
+from supervisor.store.contract import Standing
+from supervisor.tasks import start_plain
+from supervisor.work.let_go import let_go
+
+FIRST_ASK_S: Final = 5.0
+LAST_ASK_S: Final = 300.0
+"""Work that could not confirm its end is asked again after 5 s, then at twice the distance, at most each 5 minutes."""
+
+
+@dataclass(slots=True)
+class Left:
+    """What an unconfirmed attempt left.
+
+    Attributes:
+        tasks: still running; their end is the proof.
+        guards: what keeps others out of the session until then.
+        ask: asks the work whether it has stopped meanwhile; None: it needs no asking.
+    """
+
+    tasks: list[asyncio.Task[Any]] = field(default_factory=list)
+    guards: list[Held] = field(default_factory=list)
+    ask: list[Callable[[], Awaitable[bool]]] = field(default_factory=list)
+
+
+class Recovery:
+    """Watches what is quarantined, one task for each; they end with the supervisor, the quarantines stay."""
+
+    def __init__(self, effects: Effects) -> None:
+        self._effects = effects
+        self._watching: dict[asyncio.Task[None], str] = {}
+
+    def watch(self, run: Standing, attempt: Attempt, left: Left) -> None:
+        """Lift the run's quarantine once everything that is left was seen to end."""
+        task = start_plain(self._lift_when_ended(run.session, run.run_id, attempt, left))
+        self._watching[task] = f"session {run.session!r}, run {run.run_id}"
+        task.add_done_callback(lambda done: self._watching.pop(done, None))
+
+    async def _lift_when_ended(self, session: str, run_id: str, attempt: Attempt, left: Left) -> None:
+        if left.tasks:
+            await asyncio.wait(left.tasks)
+        for ask in left.ask:
+            await self._ask_until_stopped(ask)
+        for guard in left.guards:
+            guard.let_go(None)
+        error, attempt._error = attempt._error, None
+        if error is not None:
+            let_go(error)
+        await self._effects.store.lift(session, run_id)
+
+    async def _ask_until_stopped(self, ask: Callable[[], Awaitable[bool]]) -> None:
+        wait_s = FIRST_ASK_S
+        while True:
+            await self._effects.clock.sleep(wait_s)
+            if await ask():
+                return
+            wait_s = min(2 * wait_s, LAST_ASK_S)
+
+    async def close(self) -> tuple[str, ...]:
+        """Stop watching; return what was not seen to end."""
+        watching = dict(self._watching)
+        for task in watching:
+            task.cancel()
+        if watching:
+            await asyncio.wait(watching)
+        return tuple(watching.values())

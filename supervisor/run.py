@@ -1,0 +1,128 @@
+"""ONE SUPERVISED RUN, top to bottom. Read this first.
+
+    admit    look, gate, host: may the session be tried now? A permit, a slot, a start
+    park     the lock file, where one is named
+    begin    one transaction: the breaker's admission, the fence, the attempt's number
+    go       the work in a task of its own; told to stop at its timeout, when idle, when cancelled
+    release  the scope in reverse order, the lock file last: the receipt
+    record   one transaction: breaker, budget, verdict and its token; permit and slot given back
+    wait     holding nothing; then from the top
+
+From park to record a cancellation only hastens the stop: it is raised after the record.
+"""
+
+import asyncio
+from types import CoroutineType
+from typing import Any, Final
+
+from policies.failure import Refusal
+from policies.verdict import Finish, GiveUp, Quarantine, Reason, Retry, Verdict
+from supervisor.attempt import Attempt
+from supervisor.events import RunEnded
+from supervisor.report import RunReport, Status
+from supervisor.steps.admit import admit
+from supervisor.steps.launch import begin, go, park
+from supervisor.steps.record import drop, failure_of, note, record
+from supervisor.steps.release import release
+from supervisor.steps.running import Running
+from supervisor.store.contract import Refused
+from supervisor.tasks import settled, to_the_end
+
+_STOPPED: Final = frozenset({Reason.CANCELLED, Reason.REPLACED, Reason.CLOSED})
+
+
+async def supervise(run: Running) -> RunReport:
+    """Carry a run from its admission to its end and return its report; raises only for a cancelled caller."""
+    end: Verdict | Refused
+    value = None
+    try:
+        end, value = await attempt_once(run)
+        if type(end) is Retry:
+            from supervisor.steps.retrying import retrying  # and with it tenacity: most runs need no second attempt
+
+            end, value = await retrying(run, end, attempt_once)
+    except asyncio.CancelledError as error:
+        run.note_cancelled(error)
+        end = GiveUp(run.stopped or Reason.CANCELLED)
+    if run.number and type(end) is not Finish:
+        await settled(run.effects.store.end(run), run.note_cancelled)
+    report = _close(run, end, value)
+    if run.cancelled is not None:
+        raise asyncio.CancelledError(*run.cancelled)
+    if run.fatal is not None:
+        raise run.fatal
+    return report
+
+
+async def attempt_once(run: Running) -> tuple[Verdict | Refused, Any]:
+    """Make one attempt, from the look to the record. Refused: none was made, and the run holds nothing."""
+    while True:
+        refused = admit(run)
+        if isinstance(refused, CoroutineType):
+            refused = await refused
+        if refused is None:
+            attempt = Attempt(run, run.effects)
+            if run.lock_path is not None:
+                refused = await park(run, attempt, run.lock_path)
+            if refused is None:
+                refused = begin(run, attempt)
+                if isinstance(refused, CoroutineType):
+                    refused = await refused
+        if refused is None:
+            break
+        if run.number == 0 or refused.reason is not Refusal.BREAKER_OPEN:
+            return refused, None  # a retry waits an open breaker out, from the top
+    if (waiting := go(run, attempt)) is not None:
+        await waiting
+    failed, error = failure_of(run, attempt), attempt._error
+    released = release(run, attempt, error)
+    receipt, left = await released if isinstance(released, CoroutineType) else released
+    if error is not None:
+        drop(run, attempt, error)
+        del error
+    verdict = record(run, failed, receipt)
+    if isinstance(verdict, CoroutineType):
+        verdict = await to_the_end(verdict, run.note_cancelled)
+    note(run, attempt, failed, receipt, verdict, left)
+    return verdict, attempt._value
+
+
+def _close(run: Running, end: Verdict | Refused, value: Any) -> RunReport:
+    status, reason, detail = _how_it_ended(run, end)
+    clock = run.effects.clock
+    duration_s = clock.now() - run.started_at
+    report = RunReport(
+        run.run_id,
+        run.session,
+        run.policy.name,
+        run.policy.hash,
+        status,
+        reason,
+        run.started_unix,
+        duration_s,
+        tuple(run.reports),
+        value if status is Status.SUCCEEDED else None,
+        detail,
+    )
+    if run.effects.events.listeners:
+        run.effects.events.emit(RunEnded(*run.about(), status, reason, len(report.attempts), duration_s))
+    return report
+
+
+def _how_it_ended(run: Running, end: Verdict | Refused) -> tuple[Status, str, str]:
+    match end:
+        case Finish():
+            return Status.SUCCEEDED, "", ""
+        case Quarantine():
+            return Status.QUARANTINED, Reason.UNCONFIRMED.value, ", ".join(end.alive)
+        case Refused():
+            return (Status.FAILED if run.number else Status.REFUSED), end.reason.value, end.detail
+        case GiveUp() if end.reason in _STOPPED:
+            return Status.CANCELLED, end.reason.value, ""
+        case GiveUp() if end.reason is Refusal.BUSY and run.number == 1:
+            message = run.reports[-1].failure.message if run.reports[-1].failure else ""
+            return Status.REFUSED, end.reason.value, message
+        case GiveUp():
+            return Status.FAILED, end.reason.value, ""
+        case Retry():
+            raise AssertionError("a run does not end with a retry")

@@ -1,0 +1,117 @@
+"""Look and gate: may the session be tried now, and is there a permit? Then the host's line."""
+
+import asyncio
+from types import CoroutineType
+
+from policies.failure import Refusal
+from supervisor.events import RunQueued
+from supervisor.steps.running import Running
+from supervisor.store.contract import Refused, Waiting
+from supervisor.tasks import Now, settled, to_the_end
+
+
+def admit(run: Running) -> Now[Refused | None]:
+    """Get what one attempt needs before it may begin: a permit of the session, and what the host allows.
+
+    None: the run holds them. Refused: it holds nothing. A retry that meets an open breaker waits on, uncharged,
+    until the run's deadline. Cancelled in between, it passes on what was granted in that instant.
+    """
+    if run.parent is not None and (holder := _ancestor_on(run)) is not None:
+        return Refused(Refusal.ANCESTOR, f"run {holder}, within which it was started, is on that session itself")
+    if run.number:
+        return _admit_again(run)
+    answer = run.effects.store.arrive(run)
+    if answer is None and run.host is None:
+        return None
+    return _admit_first(run, answer)
+
+
+async def _admit_first(run: Running, answer: Now[Refused | Waiting | None]) -> Refused | None:
+    answer = await _answered(run, answer)
+    if isinstance(answer, Refused):
+        return answer
+    if isinstance(answer, Waiting):
+        until, over = run.started_at + run.policy.gate.wait_s, Refusal.WAIT_OVER
+        if run.deadline is not None and run.deadline < until:
+            until, over = run.deadline, Refusal.DEADLINE
+        refused = await _stand_in_line(run, until)
+        if refused is not None:
+            return Refused(over, refused.detail) if refused.reason is Refusal.WAIT_OVER else refused
+    return await _pass_host(run)
+
+
+async def _admit_again(run: Running) -> Refused | None:
+    """The same for a retry: its wait is bounded by the deadline alone, and it waits a cooldown out."""
+    while True:
+        answer = await _answered(run, run.effects.store.arrive(run))
+        if isinstance(answer, Waiting):
+            answer = await _stand_in_line(run, run.deadline)
+        if answer is None:
+            return await _pass_host(run)
+        if answer.reason is Refusal.WAIT_OVER:
+            return Refused(Refusal.DEADLINE, answer.detail)
+        if answer.reason is not Refusal.BREAKER_OPEN:
+            return answer
+        if not await _breaker_lets_ask_again(run, answer.until):
+            return Refused(Refusal.DEADLINE, answer.detail)
+
+
+async def _answered(run: Running, answer: Now[Refused | Waiting | None]) -> Refused | Waiting | None:
+    """Await the store's answer to its end; hand it back where a cancellation came meanwhile."""
+    if isinstance(answer, CoroutineType):
+        answer = await to_the_end(answer, run.note_cancelled)
+        if run.stopped is not None:
+            await give_up_place(run)
+            raise asyncio.CancelledError
+    return answer
+
+
+async def _pass_host(run: Running) -> Refused | None:
+    if run.host is None:
+        return None
+    try:
+        refused = await run.host.enter(run)
+    except BaseException:
+        await give_up_place(run)
+        raise
+    if refused is not None:
+        await give_up_place(run)
+    return refused
+
+
+def _ancestor_on(run: Running) -> str | None:
+    above = run.parent
+    while above is not None:
+        if above.session == run.session:
+            return above.run_id
+        above = above.parent
+    return None
+
+
+async def _breaker_lets_ask_again(run: Running, until: float | None) -> bool:
+    """Wait until the breaker may say something else; False where that lies past the run's deadline."""
+    clock, deadline = run.effects.clock, run.deadline
+    if until is None:
+        await run.effects.store.breaker_moved(run.session, deadline)
+        return deadline is None or clock.now() < deadline
+    if deadline is not None and until >= deadline:
+        return False
+    await clock.sleep(max(0.0, until - clock.now()))
+    return True
+
+
+async def _stand_in_line(run: Running, until: float | None) -> Refused | None:
+    if run.effects.events.listeners:
+        run.effects.events.emit(RunQueued(*run.about(), "gate"))
+    try:
+        return await run.effects.store.turn(run, until)
+    except asyncio.CancelledError:
+        await give_up_place(run)
+        raise
+
+
+async def give_up_place(run: Running) -> None:
+    """Give back permit, slot and place in line; each goes to whoever is next."""
+    if run.host is not None:
+        run.host.leave(run)
+    await settled(run.effects.store.leave(run), run.note_cancelled)

@@ -1,0 +1,130 @@
+"""Park, begin, go: the lock file in the attempt's name, the attempt's row, then the work in a task of its own."""
+
+import asyncio
+from collections.abc import Awaitable
+from inspect import isawaitable
+from pathlib import Path
+from typing import Any
+
+from policies.failure import Kind, Refusal
+from supervisor.attempt import CURRENT, Attempt, not_awaitable
+from supervisor.errors import Failure, SessionLocked
+from supervisor.events import AttemptStarted
+from supervisor.steps.admit import give_up_place
+from supervisor.steps.running import Running
+from supervisor.steps.stop import stop, watch_time
+from supervisor.store.contract import Refused
+from supervisor.tasks import Now, settled
+
+
+async def park(run: Running, attempt: Attempt, path: Path) -> Refused | None:
+    """Take the lock file that the run names: one try with everything held, and where it is busy, wait without a slot.
+
+    Refused (busy): the run holds nothing. A lock that cannot be had at all becomes the attempt's failure.
+    """
+    attempt.deadline = run.deadline
+    try:
+        return await _park_lock(run, attempt, path)
+    except SessionLocked as busy:
+        await give_up_place(run)
+        return Refused(Refusal.BUSY, str(busy))
+    except Failure as failure:
+        attempt._error = failure
+        return None
+    except BaseException:
+        attempt._unpark()
+        await give_up_place(run)
+        raise
+
+
+async def _park_lock(run: Running, attempt: Attempt, path: Path) -> Refused | None:
+    while not attempt._take_now(path):
+        if run.host is None:
+            await attempt.lock(path)
+            return None
+        run.host.leave(run)
+        await attempt.lock(path)
+        attempt._unpark()  # it is free: to the head of the host's line without it, then one try again
+        refused = await run.host.enter(run, at_head=True)
+        if refused is not None:
+            await give_up_place(run)
+            return refused
+    return None
+
+
+def begin(run: Running, attempt: Attempt) -> Now[Refused | None]:
+    """One transaction: the breaker's admission, the fence, the attempt's number. Refused: the run holds nothing."""
+    refused = run.effects.store.begin(run)
+    if refused is not None:
+        return _begin(run, attempt, refused)
+    run.start_charged = False
+    return None
+
+
+async def _begin(run: Running, attempt: Attempt, answer: Now[Refused | None]) -> Refused | None:
+    refused = await settled(answer, run.note_cancelled)
+    if refused is not None:
+        attempt._unpark()
+        await give_up_place(run)
+        return refused
+    run.start_charged = False
+    return None
+
+
+def go(run: Running, attempt: Attempt) -> Now[None]:
+    """Carry the work out, until it has ended or was given up after the grace."""
+    effects, limits = run.effects, run.policy.attempt
+    attempt.number, attempt.fence = run.number, run.fence
+    attempt._started_at = attempt._beat_at = now = effects.clock.now()
+    deadline = run.deadline
+    if limits.timeout_s is not None:
+        timeout = now + limits.timeout_s
+        if deadline is None or timeout < deadline:
+            deadline = timeout
+    attempt.deadline = deadline
+    if effects.events.listeners:
+        length = None if deadline is None else deadline - now
+        effects.events.emit(AttemptStarted(*run.about(), attempt.number, length))
+    if attempt._error is not None:
+        return None
+    if run.cancelled is not None or run.interrupted is not None:
+        attempt._cause = run.stopped
+        return None
+    task = attempt._task = effects.start_task(_carry_out(attempt, run.work))
+    return None if task.done() else _wait_for_end(run, attempt, task)
+
+
+async def _carry_out(attempt: Attempt, work: Any) -> None:
+    """The attempt's task. Whatever the work raises is kept for the run; nothing comes out of here."""
+    CURRENT.set(attempt)
+    try:
+        awaitable = work(attempt) if callable(work) else work.start(attempt)
+        if not isawaitable(awaitable):
+            raise not_awaitable(awaitable)
+        attempt._value = await awaitable
+    except BaseException as error:
+        attempt._error = error
+    waiter = attempt._waiter
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
+
+
+async def _wait_for_end(run: Running, attempt: Attempt, task: "asyncio.Task[None]") -> None:
+    loop = asyncio.get_running_loop()
+    watch_time(run, attempt, loop)
+    try:
+        while True:
+            attempt._waiter = waiter = loop.create_future()
+            try:
+                await waiter
+            except asyncio.CancelledError as error:
+                run.note_cancelled(error)
+                reason = run.stopped
+                assert reason is not None
+                stop(run, attempt, reason, loop)
+            if task.done() or attempt._abandoned:
+                return
+    finally:
+        if attempt._timer is not None:
+            attempt._timer.cancel()
+            attempt._timer = None

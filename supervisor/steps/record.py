@@ -1,0 +1,103 @@
+"""Record: what the attempt came to, in one transaction with its verdict; then its report and its event."""
+
+import asyncio
+from typing import Final
+
+from policies.failure import Failed, Gone, Kind, Outcome, Receipt, Unknown
+from policies.verdict import Reason, Verdict
+from supervisor.attempt import Attempt
+from supervisor.events import AttemptEnded
+from supervisor.recovery import Left
+from supervisor.report import AttemptReport
+from supervisor.steps.running import Running
+from supervisor.tasks import Now
+from supervisor.work.call import failed_by
+from supervisor.work.let_go import let_go
+
+_WHY: Final = {
+    Reason.CANCELLED: "cancelled by its caller",
+    Reason.REPLACED: "replaced by a newer run of its session",
+    Reason.CLOSED: "cancelled: the supervisor was closed",
+}
+
+
+def failure_of(run: Running, attempt: Attempt) -> Failed | None:
+    """Return what is known of an attempt that did not succeed, as text and numbers; None for one that did."""
+    match attempt._cause:
+        case None:
+            if attempt._error is None:
+                return None
+            return failed_by(attempt._error, run.policy.failures, run.effects.clock.wall())
+        case Kind() as cause:
+            return Failed(cause, _overdue(run, attempt, cause))
+        case Reason() as reason:
+            return Failed(Kind.CANCELLED, _WHY[reason])
+
+
+def _overdue(run: Running, attempt: Attempt, cause: Kind) -> str:
+    error = attempt._error
+    after_s = (attempt._stop_at or 0.0) - attempt._started_at
+    message = f"timed out after {after_s:.3g} s"
+    if cause is Kind.IDLE:
+        message = f"no heartbeat for {run.policy.attempt.idle_timeout_s:g} s, after {after_s:.3g} s"
+    if error is not None and not isinstance(error, asyncio.CancelledError):
+        message += f"; it then raised {type(error).__name__}: {error}"[:500]
+    return message
+
+
+def drop(run: Running, attempt: Attempt, error: BaseException) -> None:
+    """Let go of what the exception's frames hold, before anything else is awaited."""
+    attempt._error = None
+    let_go(error)
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        run.fatal = error
+
+
+def record(run: Running, failed: Failed | None, receipt: Receipt) -> Now[Verdict]:
+    """One transaction: the outcome to breaker and budget, the verdict and its token; permit and slot given back."""
+    if run.host is not None:
+        run.host.leave(run)
+    if isinstance(receipt, Unknown):
+        failed = not_proved_dead(failed)
+    return run.effects.store.record(run, failed, receipt, run.stopped)
+
+
+def not_proved_dead(failed: Failed | None) -> Failed:
+    """Return the failure of an attempt that may still live; its message keeps the first cause."""
+    first, traceback = ("it had succeeded", "") if failed is None else (failed.message, failed.traceback)
+    return Failed(Kind.UNCONFIRMED, f"{first}, then not proved dead", traceback=traceback)
+
+
+def note(
+    run: Running, attempt: Attempt, failed: Failed | None, receipt: Receipt, verdict: Verdict, left: Left | None
+) -> None:
+    """Keep the attempt's report, watch what it left, and tell the listeners."""
+    if isinstance(receipt, Unknown):
+        failed = not_proved_dead(failed)
+    started_unix = run.started_unix + (attempt._started_at - run.started_at)
+    duration_s = run.effects.clock.now() - attempt._started_at
+    outcome = Outcome.SUCCEEDED if failed is None else _outcome(failed)
+    report = AttemptReport(run.number, started_unix, duration_s, outcome, failed, receipt, verdict)
+    run.reports.append(report)
+    if left is not None and not isinstance(receipt, Gone):
+        assert run.recovery is not None, "a supervisor gives its runs its recovery"
+        run.recovery.watch(run, attempt, left)
+        _tell_parent(run, receipt, left)
+    if run.effects.events.listeners:
+        run.effects.events.emit(AttemptEnded(*run.about(), report))
+
+
+def _outcome(failed: Failed) -> Outcome:
+    if failed.kind is Kind.UNCONFIRMED:
+        return Outcome.UNCONFIRMED
+    return Outcome.CANCELLED if failed.kind is Kind.CANCELLED else Outcome.FAILED
+
+
+def _tell_parent(run: Running, receipt: Unknown, left: Left) -> None:
+    """A child that may still live makes its parent's attempt unconfirmed."""
+    parent = run.parent_attempt
+    if parent is not None:
+        if parent._children_left is None:
+            parent._children_left = []
+        what = f"session {run.session!r}, a child: {', '.join(receipt.alive)}"
+        parent._children_left.append((what, left))

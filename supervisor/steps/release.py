@@ -1,0 +1,168 @@
+"""Release: everything on the attempt's scope, in reverse order, on every exit, each step bounded. Then the receipt."""
+
+import asyncio
+from inspect import isawaitable
+from typing import Any, Final
+
+from policies.failure import Gone, Receipt, Unknown
+from supervisor.attempt import Attempt, Held
+from supervisor.recovery import Left
+from supervisor.steps.running import Running
+from supervisor.tasks import Now, start_plain, wait_until
+from supervisor.work.contract import Alive, Stopped, Work
+
+ENDED: Final[tuple[Gone, None]] = (Gone(("task ended",)), None)
+"""The receipt of an attempt whose task has ended and that held nothing."""
+
+
+class _Release:
+    """One release in progress: what was done, what may still live, and how its end would be seen."""
+
+    def __init__(self, run: Running, attempt: Attempt) -> None:
+        self.run = run
+        self.attempt = attempt
+        self.steps: list[str] = []
+        self.alive: list[str] = []
+        self.left = Left()
+        self.overdue: list[tuple[str, asyncio.Task[Any]]] = []
+        self.until = run.effects.clock.now() + run.policy.attempt.grace_s
+
+    def see_task(self, task: "asyncio.Task[None] | None") -> None:
+        """Note whether the attempt's own task has ended, and the runs that were started within it."""
+        attempt = self.attempt
+        if task is not None and not task.done():
+            self.alive.append(
+                f"task of attempt {attempt.number} of run {attempt.run_id}, which ignores its cancellation"
+            )
+            self.left.tasks.append(task)
+        elif task is not None:
+            self.steps.append("task ended")
+        for what, child in attempt._children_left or ():
+            self.alive.append(what)
+            self.left.tasks += child.tasks
+            self.left.ask += child.ask
+
+    async def wait_for(self, task: "asyncio.Task[Any]", until: float) -> bool:
+        """Wait for a task until a moment, whoever cancels the run meanwhile."""
+        while not task.done() and self.run.effects.clock.now() < until:
+            try:
+                await wait_until(task, until)
+            except asyncio.CancelledError as error:
+                self.run.note_cancelled(error)
+        return task.done()
+
+    def share_until(self, waiting: int) -> float:
+        """Return until when one step may take: half of what is left while others wait, all of it for the last."""
+        now = self.run.effects.clock.now()
+        left = max(0.0, self.until - now)
+        return now + (left / 2 if waiting else left)
+
+    async def let_go(self, held: Held, error: BaseException | None, waiting: int) -> None:
+        try:
+            answer = held.let_go(error)
+            if not isawaitable(answer):
+                self.steps.append(answer if isinstance(answer, str) else held.name)
+                return
+            task = start_plain(_awaited(answer))
+        except BaseException as raised:
+            self.steps.append(f"{held.name}: {_text(raised)}")
+            return
+        if not await self.wait_for(task, self.share_until(waiting)):
+            task.cancel()
+            self.overdue.append((held.name, task))
+            return
+        self.steps.append(f"{held.name}{_how_it_ended(task)}")
+
+    async def confirm(self, work: Work[Any]) -> None:
+        """Ask work that reaches beyond this process whether it has ended there; if not, it is asked again later."""
+        before = len(self.alive)
+        await self._ask(work)
+        if len(self.alive) > before:
+            self.left.ask.append(lambda: _has_stopped(work, self.attempt))
+
+    async def _ask(self, work: Work[Any]) -> None:
+        task = start_plain(_awaited(work.confirm_stopped(self.attempt)))
+        if not await self.wait_for(task, self.until):
+            task.cancel()
+            self.alive.append("the work did not say in time whether it has stopped")
+            return
+        if task.cancelled() or (raised := task.exception()) is not None:
+            self.alive.append("the work could not say whether it has stopped" + _how_it_ended(task))
+            return
+        del raised
+        match task.result():
+            case Stopped(step):
+                self.steps.append(step or "the work confirmed that it has stopped")
+            case Alive(what):
+                self.alive.append(what)
+            case other:
+                self.alive.append(f"the work answered {type(other).__name__}, not Stopped or Alive")
+
+    async def settle(self) -> None:
+        """See which overdue steps have ended by now, a moment after they were cancelled."""
+        now = self.run.effects.clock.now()
+        for name, task in self.overdue:
+            if await self.wait_for(task, max(self.until, now + 0.05)):
+                self.steps.append(f"{name}: overdue, cancelled")
+            else:
+                self.alive.append(f"release step {name!r} of attempt {self.attempt.number} of run {self.run.run_id}")
+                self.left.tasks.append(task)
+
+
+def release(run: Running, attempt: Attempt, error: BaseException | None) -> Now[tuple[Receipt, Left | None]]:
+    """Release what the attempt holds; return the receipt, and what must be watched where it is unknown.
+
+    What keeps others out of the session (a lock) is let go last, and only when nothing may still live.
+    """
+    attempt._ended = True
+    task, scope = attempt._task, attempt._scope
+    if scope is None and (task is None or task.done()) and attempt._children_left is None and callable(run.work):
+        if attempt._stop_at is None:
+            return ENDED
+        return Gone(ENDED[0].steps, run.effects.clock.now() - attempt._stop_at), None
+    return _release_all(_Release(run, attempt), task, scope or [], error)
+
+
+async def _release_all(
+    going: _Release, task: "asyncio.Task[None] | None", scope: list[Held], error: BaseException | None
+) -> tuple[Receipt, Left | None]:
+    run, attempt = going.run, going.attempt
+    began = run.effects.clock.now() if attempt._stop_at is None else attempt._stop_at
+    going.see_task(task)
+    if not callable(run.work) and task is not None:
+        await going.confirm(run.work)
+    attempt._scope = None
+    guards = [held for held in reversed(scope) if held.guards_session]
+    others = [held for held in reversed(scope) if not held.guards_session]
+    for place, held in enumerate(others, start=1):
+        await going.let_go(held, error, len(others) - place)
+    await going.settle()
+    if not going.alive:
+        for held in guards:
+            await going.let_go(held, error, 0)
+        return Gone(tuple(going.steps), run.effects.clock.now() - began), None
+    going.left.guards = guards
+    steps = (*going.steps, *(f"{held.name} stays until that has ended" for held in guards))
+    return Unknown(tuple(going.alive), steps, run.effects.clock.now() - began), going.left
+
+
+async def _has_stopped(work: Work[Any], attempt: Attempt) -> bool:
+    try:
+        return isinstance(await work.confirm_stopped(attempt), Stopped)
+    except Exception:
+        return False  # not a proof
+
+
+async def _awaited(answer: Any) -> Any:
+    return await answer
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+def _how_it_ended(task: "asyncio.Task[Any]") -> str:
+    if task.cancelled():
+        return ": cancelled"
+    raised = task.exception()
+    return "" if raised is None else f": {_text(raised)}"

@@ -1,0 +1,83 @@
+"""The retry loop, driven by tenacity on values: a verdict says retry, and when."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from tenacity import AsyncRetrying, DoAttempt, DoSleep, RetryCallState
+
+from policies.verdict import Retry, Verdict
+from supervisor.steps.running import Running
+from supervisor.store.contract import Refused
+from supervisor.tasks import settled
+
+End = tuple[Verdict | Refused, Any]
+
+
+class _Loop(AsyncRetrying):
+    """tenacity's loop, deciding with two plain functions: whether to retry (the verdict says so), and how long to wait.
+
+    Its own `iter` builds a list of actions for each decision, and inspects each to find out whether it must be
+    awaited: most of its cost. `stop` is not asked: the verdict has asked attempts, deadline and tokens already.
+    """
+
+    async def iter(self, retry_state: RetryCallState) -> Any:
+        outcome = retry_state.outcome
+        if outcome is None:
+            return DoAttempt()
+        if not self.retry(retry_state):
+            return outcome.result()
+        retry_state.upcoming_sleep = self.wait(retry_state)
+        return DoSleep(retry_state.upcoming_sleep)
+
+
+async def retrying(run: Running, first: Retry, attempt_once: Callable[[Running], Awaitable[End]]) -> End:
+    """Go on after a first attempt whose verdict was to retry; return how the last one ended.
+
+    The token of a retry was withdrawn with its verdict. It is given back here unless the retry is launched: when it
+    is refused, or the run is cancelled while it waits.
+    """
+    known: list[End] = [(first, None)]
+
+    async def next_end() -> End:
+        if known:  # tenacity's first attempt is the one that was made already
+            return known.pop()
+        launched = run.number
+        try:
+            end = await attempt_once(run)
+        except asyncio.CancelledError:
+            await _give_back_unless_launched(run, launched)
+            raise
+        if isinstance(end[0], Refused):
+            await _give_back_unless_launched(run, launched)
+        return end
+
+    async def wait(seconds: float) -> None:
+        if seconds <= 0.0:
+            return
+        try:
+            await run.effects.clock.sleep(seconds)
+        except asyncio.CancelledError:
+            await _give_back_unless_launched(run, run.number)
+            raise
+
+    # A loop of its own for each run: one that is shared mixes the states of concurrent runs up.
+    loop = _Loop(retry=_is_retry, wait=lambda state: _seconds_left(run, state), sleep=wait)
+    end: End = await loop(next_end)
+    return end
+
+
+def _is_retry(state: RetryCallState) -> bool:
+    outcome = state.outcome
+    return outcome is not None and not outcome.failed and type(outcome.result()[0]) is Retry
+
+
+def _seconds_left(run: Running, state: RetryCallState) -> float:
+    assert state.outcome is not None, "asked after an attempt"
+    verdict: Retry = state.outcome.result()[0]
+    return max(0.0, verdict.at - run.effects.clock.now())
+
+
+async def _give_back_unless_launched(run: Running, launched: int) -> None:
+    if run.number == launched:
+        await settled(run.effects.store.give_back(run), run.note_cancelled)

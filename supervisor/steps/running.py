@@ -1,0 +1,107 @@
+"""A run under way, as the steps see it: what it is, what it holds, and who wants it to stop."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from policies.policy import Policy
+from policies.verdict import Reason
+from supervisor.attempt import Attempt
+from supervisor.effects import Effects
+from supervisor.recovery import Recovery
+from supervisor.report import AttemptReport
+from supervisor.store.contract import Standing
+
+if TYPE_CHECKING:
+    from supervisor.steps.host_limits import HostLimits
+
+
+class Running(Standing):
+    """One run.
+
+    Attributes:
+        host: the host's limits; None where none is set.
+        holds_slot: it has one of the host's slots.
+        start_charged: this attempt has had its start from `limits.starts`.
+        reports: of the attempts that have ended.
+        interrupted: the reason for which another run, or the supervisor, wants it to end.
+        cancelled: its caller was cancelled: the arguments of that CancelledError.
+        parent_attempt: the attempt within which it was started.
+    """
+
+    # Defaults of the class: a run is made on each call, and most never set most of them.
+    host: "HostLimits | None" = None
+    recovery: Recovery | None = None
+    holds_slot = False
+    start_charged = False
+    lock_path: Path | None = None
+    interrupted: Reason | None = None
+    cancelled: tuple[Any, ...] | None = None
+    fatal: BaseException | None = None
+    parent_attempt: Attempt | None = None
+    _interrupting = False
+
+    def __init__(
+        self,
+        identity: str,
+        count: int,
+        session: str,
+        work: Any,
+        policy: Policy,
+        effects: Effects,
+        parent: Attempt | None,
+    ) -> None:
+        self._identity = identity
+        self._count = count
+        self.session = session
+        self.work = work
+        self.policy = policy
+        self.effects = effects
+        self.reports: list[AttemptReport] = []
+        clock = effects.clock
+        self.started_at = now = clock.now()
+        self.started_unix = clock.wall()
+        deadline_s = policy.budget.deadline_s
+        self.deadline = None if deadline_s is None else now + deadline_s
+        if parent is not None:
+            self.parent_attempt = parent
+            self.parent = parent._run
+            above = self.parent.deadline
+            if above is not None and (self.deadline is None or above < self.deadline):
+                self.deadline = above
+        task = asyncio.current_task()
+        assert task is not None, "a run is awaited in a task"
+        self.task: asyncio.Task[Any] = task
+        self._base_cancels = task.cancelling()
+
+    @property
+    def run_id(self) -> str:
+        return f"{self._identity}-{self._count:x}"
+
+    @property
+    def stopped(self) -> Reason | None:
+        """Why nothing more may start, whatever the attempts came to; None: nobody asked."""
+        return Reason.CANCELLED if self.cancelled is not None else self.interrupted
+
+    def interrupt(self, reason: Reason) -> None:
+        """End the run wherever it waits; an attempt of it is stopped, released and recorded first.
+
+        It goes the way of a cancellation, which `note_cancelled` tells apart from one by the caller.
+        """
+        if self.interrupted is None:
+            self.interrupted = reason
+            self._interrupting = True
+            self.task.cancel()
+
+    def note_cancelled(self, error: asyncio.CancelledError) -> None:
+        """Take note of a CancelledError that was raised in this run: by its caller, or by `interrupt`."""
+        if self._interrupting:
+            self._interrupting = False
+            self.task.uncancel()
+            if self.task.cancelling() <= self._base_cancels:
+                return
+        self.cancelled = error.args
+
+    def about(self) -> tuple[str, str, float]:
+        """Return the fields that every event begins with."""
+        return self.session, self.run_id, self.effects.clock.wall()

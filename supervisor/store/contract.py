@@ -1,0 +1,132 @@
+"""What the engine asks of a store. Each call is one transaction, and may be asked twice with the same answer.
+
+A store that has its answer at once returns it; one that must wait for it returns a coroutine (`Now`).
+"""
+
+from asyncio import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+from policies.breaker import Admitted
+from policies.budget import Bucket
+from policies.failure import Failed, Receipt, Refusal
+from policies.policy import Policy
+from policies.verdict import Reason, Verdict
+from supervisor.clock import Clock
+from supervisor.events import Events
+from supervisor.tasks import Now
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The run may not start an attempt now.
+
+    `until` is a moment of the store's clock at which it may ask again; None: unknown. `detail` is for a person.
+    """
+
+    reason: Refusal
+    detail: str = ""
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The run stands in line: ask for its `turn`."""
+
+
+WAITING = Waiting()
+
+
+class Standing:
+    """A run as a store sees it: what it is under, and what it holds. The engine's run derives from it.
+
+    Attributes:
+        number: of its attempt that runs or ran last; 0 before the first.
+        parent: the run within whose attempt it was started.
+        retries_below: retries that runs started within it have taken from its budget.
+        tokens: reserved for a retry that is not launched yet.
+        holds_permit: it has one of its session's permits.
+        turn: resolved when its turn comes, with None, or with the refusal that ends its waiting.
+        admitted, fence: of the attempt that `begin` began.
+    """
+
+    session: str
+    policy: Policy
+    number: int = 0
+    deadline: float | None = None
+    parent: "Standing | None" = None
+    retries_below: int = 0
+    tokens: float = 0.0
+    holds_permit: bool = False
+    turn: "Future[Refused | None] | None" = None
+    admitted: Admitted
+    fence: int = 0
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        raise NotImplementedError
+
+    def interrupt(self, reason: Reason) -> None:
+        """Ask the run to end, wherever it is; it is not awaited."""
+        raise NotImplementedError
+
+    def retries_left(self) -> int:
+        """Return how many retries the run's budget still allows, its own and those of runs within it counted."""
+        return self.policy.budget.attempts - max(self.number, 1) - self.retries_below
+
+    def retries_left_above(self) -> int | None:
+        """Return the fewest retries that any run above this one has left; None where it has no parent."""
+        fewest, above = None, self.parent
+        while above is not None:
+            left = above.retries_left()
+            fewest = left if fewest is None else min(fewest, left)
+            above = above.parent
+        return fewest
+
+    def charge_parents(self, retries: int) -> None:
+        """Take so many retries (or give back, where negative) from the budget of every run above this one."""
+        above = self.parent
+        while above is not None:
+            above.retries_below += retries
+            above = above.parent
+
+
+class Store(Protocol):
+    """Where leases, lines, breakers, tokens and quarantines live."""
+
+    def open(self, clock: Clock, events: Events, host: Bucket | None) -> None:
+        """Begin to serve; `host` is the rule of the host's bucket."""
+
+    def arrive(self, run: Standing) -> Now[Refused | Waiting | None]:
+        """Look, and ask the gate. None: the run holds a permit; Waiting: it stands in line."""
+
+    async def turn(self, run: Standing, until: float | None) -> Refused | None:
+        """Wait in line until a moment. None: the run holds a permit; Refused: it is out of the line."""
+
+    def leave(self, run: Standing) -> Now[None]:
+        """Take the run out of the line, or its permit back, and pass it on. Does nothing to one that has neither."""
+
+    def begin(self, run: Standing) -> Now[Refused | None]:
+        """Admit one attempt and give it its fence. Refused: the permit is given back."""
+
+    def record(self, run: Standing, failed: Failed | None, receipt: Receipt, stopped: Reason | None) -> Now[Verdict]:
+        """Write how the attempt ended, give its permit back, and return the verdict, with its token taken.
+
+        An unknown receipt quarantines the session in the same transaction: until `lift`, nothing starts for it.
+        """
+
+    def give_back(self, run: Standing) -> Now[None]:
+        """Return the tokens that were reserved for a retry that is not launched."""
+
+    def end(self, run: Standing) -> Now[None]:
+        """The run is over: it no longer counts as under way."""
+
+    async def breaker_moved(self, session: str, until: float | None) -> None:
+        """Wait until the session's breaker changes its state or place, or until a moment."""
+
+    async def lift(self, session: str, run_id: str) -> None:
+        """What the run had left behind was seen to end."""
+
+    async def reset(self, session: str) -> None:
+        """Forget the session's breaker, tokens and quarantines: an operator says that it is well."""

@@ -1,0 +1,238 @@
+"""Supervisor: opens store and clock, starts runs, and stops them on leaving."""
+
+import asyncio
+import logging
+import unicodedata
+from collections.abc import Awaitable, Callable, Mapping
+from functools import wraps
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, ParamSpec, Self, TypeVar
+
+from policies.policy import Policy
+from policies.verdict import Reason
+from supervisor.attempt import current_attempt, must_be_work
+from supervisor.clock import Clock, clock_of
+from supervisor.effects import Effects
+from supervisor.errors import RunFailed, RunRefused
+from supervisor.events import Delivery, Events, Listener
+from supervisor.lock.session_lock import LockFiles, SystemLockFiles
+from supervisor.recovery import Recovery
+from supervisor.report import RunReport, Status
+from supervisor.run import supervise
+from supervisor.settings.did_you_mean import did_you_mean
+from supervisor.settings.values import Settings, embedded_settings
+from supervisor.steps.available_memory import available_memory
+from supervisor.steps.running import Running
+from supervisor.store.contract import Store
+from supervisor.store.memory import MemoryStore
+from supervisor.tasks import StartTask, start_eager, wait_until
+from supervisor.work.contract import AnyWork
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_LONGEST_KEY: Final = 512
+_log = logging.getLogger("turnkeeper")
+
+
+class Supervisor:
+    """Runs agent turns under policies. Use it as `async with Supervisor() as supervisor:`.
+
+    Without settings it runs on the embedded defaults. `policies` adds or replaces policies by name. The other
+    arguments are the effects that a test replaces; each has a real default.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        policies: Mapping[str, Policy] | None = None,
+        clock: Clock | None = None,
+        store: Store | None = None,
+        locks: LockFiles | None = None,
+        start_task: StartTask[Any] | None = None,
+        memory: Callable[[], int] = available_memory,
+    ) -> None:
+        self._settings = embedded_settings() if settings is None else settings
+        self._policies = {**self._settings.policies, **(policies or {})}
+        self._clock, self._store, self._locks, self._start_task = clock, store, locks, start_task
+        self._memory = memory
+        self._events = Events()
+        self._runs: dict[Running, None] = {}
+        self._count = 0
+        self._effects: Effects | None = None
+        self._closed = False
+
+    @classmethod
+    def from_settings(cls, path: str | PathLike[str] | None = None, **overrides: Any) -> Self:
+        """Read settings.toml (at `path`, else where the command looks for it), the environment, then `overrides`.
+
+        Raises SettingsError with every problem at once.
+        """
+        from supervisor.settings.read import read_settings
+
+        return cls(read_settings(None if path is None else Path(path), overrides=overrides or None))
+
+    # --- its lifetime
+
+    async def __aenter__(self) -> Self:
+        if self._effects is not None:
+            raise RuntimeError("a Supervisor is entered once; make a new one")
+        loop = asyncio.get_running_loop()
+        clock = self._clock or clock_of(loop)
+        limits = self._settings.limits
+        store = self._store or MemoryStore()
+        store.open(clock, self._events, limits.retries)
+        locks = self._locks or SystemLockFiles(clock)
+        start_task = self._start_task or getattr(loop, "turnkeeper_start_task", None) or start_eager
+        self._effects = Effects(clock, store, locks, self._events, start_task, self._memory, self.run)
+        self._recovery = Recovery(self._effects)
+        self._identity = f"run-{clock.token(6)}"
+        self._host = None
+        if limits.running or limits.starts or limits.min_available_memory_bytes:
+            from supervisor.steps.host_limits import HostLimits
+
+            self._host = HostLimits(clock, limits.running, limits.starts, limits.min_available_memory_bytes)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Cancel every run and wait for it, at most 2 × the longest grace + 1 s; log what was not proved gone."""
+        assert self._effects is not None
+        self._closed = True
+        effects = self._effects
+        grace_s = max((run.policy.attempt.grace_s for run in self._runs), default=0.0)
+        until = effects.clock.now() + 2 * grace_s + 1.0
+        here = asyncio.current_task()
+        for run in tuple(self._runs):
+            if run.task is not here:
+                run.interrupt(Reason.CLOSED)
+        while self._runs and effects.clock.now() < until:
+            self._all_over = asyncio.get_running_loop().create_future()
+            await wait_until(self._all_over, until)
+        for run in self._runs:
+            _log.warning("run %s of session %r was not over when the supervisor closed", run.run_id, run.session)
+        for what in await self._recovery.close():
+            _log.warning("%s stays quarantined: what it left was not seen to end", what)
+        await self._events.drain(1.0)
+
+    _all_over: "asyncio.Future[None] | None" = None
+
+    # --- runs
+
+    async def run(
+        self,
+        session: str,
+        work: AnyWork,
+        *,
+        policy: str | Policy | None = None,
+        lock: str | PathLike[str] | None = None,
+    ) -> RunReport:
+        """Run work for a session under a policy, and return its report once it has succeeded.
+
+        Args:
+            session: the key of the conversation whose turns must not overlap: 1 to 512 characters, none a control
+                character. It is never used as a path.
+            work: called with an Attempt; what it returns is awaited. Or anything with the Work protocol.
+            policy: its name, "default" if left out. A Policy object is taken as it is.
+            lock: the session's file; `<lock>.lock` is held during each attempt.
+
+        Raises:
+            RunFailed: no attempt succeeded; its report has each of them.
+            RunRefused: the run was not allowed to start.
+            ValueError: for an unknown policy or a bad session key.
+            asyncio.CancelledError: the caller was cancelled; the attempt was stopped and released first.
+        """
+        report = await self.run_report(session, work, policy=policy, lock=lock)
+        if report.status is Status.SUCCEEDED:
+            return report
+        if report.status is Status.REFUSED:
+            raise RunRefused(report)
+        raise RunFailed(report)
+
+    async def run_report(
+        self,
+        session: str,
+        work: AnyWork,
+        *,
+        policy: str | Policy | None = None,
+        lock: str | PathLike[str] | None = None,
+    ) -> RunReport:
+        """The same, but the report tells how the run ended: nothing is raised but for a cancelled caller."""
+        effects = self._effects
+        if effects is None or self._closed:
+            raise RuntimeError("runs are started inside `async with Supervisor() as supervisor:`")
+        if not (session.__class__ is str and 0 < len(session) <= _LONGEST_KEY and session.isprintable()):
+            _check_session(session)
+        must_be_work(work)
+        self._count += 1
+        run = Running(self._identity, self._count, session, work, self._policy(policy), effects, current_attempt())
+        run.recovery = self._recovery
+        if self._host is not None:
+            run.host = self._host
+        if lock is not None:
+            run.lock_path = Path(lock)
+        self._runs[run] = None
+        try:
+            return await supervise(run)
+        finally:
+            del self._runs[run]
+            if not self._runs and self._all_over is not None and not self._all_over.done():
+                self._all_over.set_result(None)
+
+    def supervised(
+        self, *, session: str | Callable[..., str], policy: str | Policy | None = None
+    ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:
+        """Make each call of an async function a run; it returns what the function returns.
+
+        `session` is a key, or is called with the function's arguments to get one. Inside, `current_attempt()` is the
+        attempt.
+        """
+
+        def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+            @wraps(function)
+            async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+                key = session(*args, **kwargs) if callable(session) else session
+                report = await self.run(key, lambda _: function(*args, **kwargs), policy=policy)
+                value: T = report.value
+                return value
+
+            return call
+
+        return decorate
+
+    def on(self, listener: Listener, *, capacity: int = 1024) -> Delivery:
+        """Add a listener of events: a function that must not block, or an async one.
+
+        Its queue holds `capacity` events; more are dropped and counted in the returned Delivery.
+        """
+        return self._events.on(listener, capacity)
+
+    async def reset(self, session: str) -> None:
+        """Forget a session's breaker, tokens and quarantines: an operator says that it is well."""
+        if self._effects is None:
+            raise RuntimeError("reset() is for the inside of `async with Supervisor() as supervisor:`")
+        await self._effects.store.reset(session)
+
+    def _policy(self, policy: str | Policy | None) -> Policy:
+        if policy is None:
+            return self._policies["default"]
+        if isinstance(policy, Policy):
+            return policy
+        found = self._policies.get(policy)
+        if found is None:
+            raise ValueError(f"unknown policy {policy!r}{did_you_mean(policy, self._policies)}")
+        return found
+
+
+def _check_session(session: object) -> None:
+    if not isinstance(session, str):
+        raise TypeError(f"a session key is text, got {type(session).__name__}")
+    if not 1 <= len(session) <= _LONGEST_KEY:
+        raise ValueError(f"a session key has 1 to {_LONGEST_KEY} characters, got {len(session)}")
+    for character in session:
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            raise ValueError(f"a session key has no control characters, got {character!r} in {session[:80]!r}")

@@ -1,0 +1,120 @@
+"""How tasks are started, and how an operation is awaited to its end though its caller is cancelled."""
+
+import asyncio
+import sys
+import types
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, TypeVar, Union
+
+T = TypeVar("T")
+
+Now = Union[T, "types.CoroutineType[Any, Any, T]"]  # noqa: UP007 - the class takes no parameters at run time
+"""What a step returns: its answer where it has it at once, else a coroutine that will have it.
+
+A successful call passes a dozen steps, and hardly one of them has to wait: a coroutine for each would cost as much as
+all that they do.
+"""
+
+StartTask = Callable[[Coroutine[Any, Any, T]], "asyncio.Task[T]"]
+"""How the engine starts every task of its own: handed in, so that a simulation decides the order."""
+
+
+def start_plain(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+    """Start a task whose first step runs in the loop's next round."""
+    return asyncio.Task(work)
+
+
+if sys.version_info >= (3, 12):
+
+    def start_eager(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Start a task whose first step runs at once; where the work never suspends, it is done on return.
+
+        KeyboardInterrupt and SystemExit of that first step come out of this call.
+        """
+        return asyncio.Task(work, eager_start=True, loop=asyncio.get_running_loop())
+
+else:
+    start_eager = start_plain
+
+
+@types.coroutine
+def _carry_on(operation: Coroutine[Any, Any, T], pending: Any) -> Generator[Any, Any, T]:
+    """Go on with a coroutine whose first step was driven by somebody else, and who waits for `pending`.
+
+    `await operation` would not do: it refuses a coroutine that is suspended already.
+    """
+    while True:
+        try:
+            answer = yield pending
+        except GeneratorExit:
+            operation.close()
+            raise
+        except BaseException as error:
+            step, value = operation.throw, error
+        else:
+            step, value = operation.send, answer
+        try:
+            pending = step(value)
+        except StopIteration as ended:
+            result: T = ended.value
+            return result
+
+
+async def to_the_end(operation: Coroutine[Any, Any, T], noted: Callable[[asyncio.CancelledError], None]) -> T:
+    """Await an operation that must not be cut short; tell `noted` of each cancellation that came meanwhile.
+
+    The first step runs in the caller's task: an operation that never suspends costs no task. It must not start an
+    `asyncio.timeout` in that step (the timeout would belong to the caller's task).
+    """
+    try:
+        pending = operation.send(None)
+    except StopIteration as ended:
+        result: T = ended.value
+        return result
+    task = start_plain(_carried(operation, pending))
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            noted(error)
+    return task.result()
+
+
+async def settled(answer: Now[T], noted: Callable[[asyncio.CancelledError], None]) -> T:
+    """Return an answer that is there, or await it to its end."""
+    if isinstance(answer, types.CoroutineType):
+        return await to_the_end(answer, noted)
+    return answer
+
+
+async def _carried(operation: Coroutine[Any, Any, T], pending: Any) -> T:
+    return await _carry_on(operation, pending)
+
+
+async def wait_until(future: "asyncio.Future[Any]", until: float | None) -> bool:
+    """Wait for a future until a moment of the loop's clock, and say whether it is done. Does not cancel it in time."""
+    if future.done() or until is None:
+        if not future.done():
+            await _done(future)
+        return True
+    loop = asyncio.get_running_loop()
+    woken = loop.create_future()
+    timer = loop.call_at(until, _wake, woken)
+    future.add_done_callback(lambda _: _wake(woken))
+    try:
+        await woken
+    finally:
+        timer.cancel()
+    return future.done()
+
+
+async def _done(future: "asyncio.Future[Any]") -> None:
+    """Wait for a future without cancelling it when the waiter is cancelled, and without raising what it holds."""
+    woken = asyncio.get_running_loop().create_future()
+    future.add_done_callback(lambda _: _wake(woken))
+    await woken
+
+
+def _wake(woken: "asyncio.Future[None]") -> None:
+    if not woken.done():
+        woken.set_result(None)

@@ -1,0 +1,145 @@
+"""An async function as work: what its exception says, as text and numbers."""
+
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Any, Final
+
+from policies.classification import Facts, Rule, classify
+from policies.failure import Failed, Kind, least_retryable
+from supervisor.errors import Failure, RunFailed, RunRefused, SessionLocked
+
+_MOST_MESSAGE: Final = 2000
+_MOST_TRACEBACK: Final = 8192
+_MOST_FRAMES: Final = 24
+
+
+def failed_by(error: BaseException, rules: tuple[Rule, ...], wall: float) -> Failed:
+    """Return what is known of an attempt that ended by this exception. Keeps no reference to it.
+
+    `wall` is the moment in seconds since 1970: a Retry-After may be a date.
+    """
+    try:
+        text = str(error)
+    except Exception as broken:
+        text = f"(its text cannot be read: {type(broken).__name__})"
+    message = text if isinstance(error, Failure | SessionLocked) else f"{type(error).__name__}: {text}".rstrip(": ")
+    facts = Facts(names(type(error)), text, status_of(error))
+    kind = classify(rules, facts, known_kind(error, rules))
+    return Failed(kind, message[:_MOST_MESSAGE], retry_after_s(error, wall), traceback=where(error))
+
+
+@lru_cache(maxsize=512)
+def names(cls: type[BaseException]) -> tuple[str, ...]:
+    """Return the dotted names of a class and its bases; one of `builtins` also without its module."""
+    dotted = []
+    for base in cls.__mro__:
+        dotted.append(f"{base.__module__}.{base.__qualname__}")
+        if base.__module__ == "builtins":
+            dotted.append(base.__qualname__)
+    return tuple(dotted)
+
+
+def known_kind(error: BaseException, rules: tuple[Rule, ...]) -> Kind | None:
+    """Return what an exception of our own, or a group, says of its kind."""
+    match error:
+        case Failure():
+            return error.kind
+        case SessionLocked():
+            return Kind.BUSY
+        case RunFailed():
+            return _kind_of_child(error)
+        case RunRefused():
+            return Kind.ERROR
+        case BaseExceptionGroup():
+            return least_retryable(frozenset(_kind_of_member(member, rules) for member in error.exceptions))
+        case _:
+            return None
+
+
+def _kind_of_child(error: RunFailed) -> Kind:
+    last = error.report.attempts[-1].failure if error.report.attempts else None
+    return Kind.ERROR if last is None else last.kind
+
+
+def _kind_of_member(error: BaseException, rules: tuple[Rule, ...]) -> Kind:
+    return classify(rules, Facts(names(type(error)), str(error), status_of(error)), known_kind(error, rules))
+
+
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status that an exception carries, as httpx, aiohttp, requests and the model clients do."""
+    for holder in (error, getattr(error, "response", None)):
+        for name in ("status_code", "status"):
+            status = getattr(holder, name, None)
+            if isinstance(status, int) and 400 <= status <= 599:
+                return status
+    return None
+
+
+def retry_after_s(error: BaseException, wall: float) -> float | None:
+    """Return the seconds that an exception asks to wait, from `retry_after` or from its response's headers."""
+    if isinstance(error, RunFailed):
+        last = error.report.attempts[-1].failure if error.report.attempts else None
+        return None if last is None else last.retry_after_s
+    stated = getattr(error, "retry_after", None)
+    if isinstance(stated, int | float) and not isinstance(stated, bool):
+        return _sane(float(stated))
+    response = getattr(error, "response", None)
+    headers = getattr(response, "headers", None) or getattr(error, "headers", None)
+    if headers is None:
+        return None
+    return _from_headers(headers, wall)
+
+
+def _from_headers(headers: Mapping[str, Any], wall: float) -> float | None:
+    try:
+        milliseconds, stated = headers.get("retry-after-ms"), headers.get("retry-after") or headers.get("Retry-After")
+        if milliseconds is not None:
+            return _sane(float(milliseconds) / 1000.0)
+        return None if stated is None else _sane(_seconds_or_date(str(stated), wall))
+    except (AttributeError, TypeError, ValueError):
+        return None  # not a header that says anything
+
+
+def _seconds_or_date(stated: str, wall: float) -> float:
+    try:
+        return float(stated)
+    except ValueError:
+        moment = parsedate_to_datetime(stated)
+        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - wall
+
+
+def _sane(seconds: float) -> float | None:
+    return max(0.0, seconds) if seconds == seconds and seconds != float("inf") else None  # noqa: PLR0124 - NaN
+
+
+def where(error: BaseException) -> str:
+    """Return where an exception was raised, and its causes, innermost call last: at most 8 KiB, no source lines."""
+    if error.__cause__ is None and error.__context__ is None:
+        return _frames(error)
+    lines: list[str] = []
+    for frames in _chain(error):
+        lines.append(frames)
+    return "\n\n".join(reversed(lines))[-_MOST_TRACEBACK:]
+
+
+def _chain(error: BaseException) -> list[str]:
+    chain: list[str] = []
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen and len(chain) < 8:
+        seen.add(id(current))
+        chain.append(f"{_frames(current)}\n{type(current).__name__}")
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return chain
+
+
+def _frames(error: BaseException) -> str:
+    lines = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        lines.append(f'  File "{code.co_filename}", line {traceback.tb_lineno}, in {code.co_qualname}')
+        traceback = traceback.tb_next
+    return "\n".join(lines[-_MOST_FRAMES:])[-_MOST_TRACEBACK:]
