@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 
 class Kind(StrEnum):
@@ -117,8 +117,7 @@ def least_retryable(kinds: frozenset[Kind]) -> Kind:
     return min(kinds, key=LEAST_RETRYABLE.index)
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(NamedTuple):
     """What is known of a failed attempt: text and numbers only, never the exception.
 
     Attributes:

@@ -2,10 +2,13 @@
 
 A retry cannot be spelled without the proof that the attempt is gone: `Retry` has a field of type `Gone`, and an
 `Unknown` receipt leads to `Quarantine` before anything else is asked.
+
+What is made anew for each attempt is a NamedTuple: a frozen dataclass costs five times as much to make.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from policies.backoff import Draw, backoff_s
 from policies.breaker import CLOSED, Admitted, Closed, HalfOpen, Open, Report, State, record
@@ -33,8 +36,7 @@ class Finish:
     """The run succeeded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(NamedTuple):
     """Another attempt not before the moment `at`; its tokens are withdrawn already. Asks for the proof."""
 
     at: float
@@ -62,8 +64,7 @@ Verdict = Finish | Retry | GiveUp | Quarantine
 FINISH = Finish()
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """An attempt that ended, and all that the verdict depends on.
 
     Attributes:
@@ -71,10 +72,10 @@ class Case:
         failed: its failure; None where it succeeded.
         receipt: what is left of it.
         admitted: its place at the breaker.
-        retries_below: retries that runs started within this run have taken from its budget.
         retries_left_above: the fewest retries that any run above it (its parent, and theirs) has left; None: no parent.
         deadline: the run's, as a moment; None: none.
         stopped: why nothing may follow whatever the failure was (cancelled, replaced); None: nobody asked.
+        retries_below: retries that runs started within this run have taken from its budget.
     """
 
     policy: Policy
@@ -82,14 +83,13 @@ class Case:
     failed: Failed | None
     receipt: Receipt
     admitted: Admitted
-    retries_below: int = 0
     retries_left_above: int | None = None
     deadline: float | None = None
     stopped: Reason | None = None
+    retries_below: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
+class Ledger(NamedTuple):
     """The state that a verdict reads and changes: breaker and tokens of the session, tokens of the host."""
 
     breaker: State = CLOSED

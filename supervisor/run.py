@@ -29,6 +29,7 @@ from supervisor.store.contract import Refused
 from supervisor.tasks import settled, to_the_end
 
 _STOPPED: Final = frozenset({Reason.CANCELLED, Reason.REPLACED, Reason.CLOSED})
+_SUCCEEDED: Final = (Status.SUCCEEDED, "", "")
 
 
 async def supervise(run: Running) -> RunReport:
@@ -88,31 +89,30 @@ async def attempt_once(run: Running) -> tuple[Verdict | Refused, Any]:
 
 
 def _close(run: Running, end: Verdict | Refused, value: Any) -> RunReport:
-    status, reason, detail = _how_it_ended(run, end)
-    clock = run.effects.clock
-    duration_s = clock.now() - run.started_at
+    status, reason, detail = _SUCCEEDED if type(end) is Finish else _how_it_ended(run, end)
+    policy = run.policy
     report = RunReport(
         run.run_id,
         run.session,
-        run.policy.name,
-        run.policy.hash,
+        policy.name,
+        policy.hash,
         status,
         reason,
         run.started_unix,
-        duration_s,
+        run.effects.clock.now() - run.started_at,
         tuple(run.reports),
         value if status is Status.SUCCEEDED else None,
         detail,
     )
     if run.effects.events.listeners:
-        run.effects.events.emit(RunEnded(*run.about(), status, reason, len(report.attempts), duration_s))
+        run.effects.events.emit(RunEnded(*run.about(), status, reason, len(report.attempts), report.duration_s))
     return report
 
 
 def _how_it_ended(run: Running, end: Verdict | Refused) -> tuple[Status, str, str]:
     match end:
         case Finish():
-            return Status.SUCCEEDED, "", ""
+            return _SUCCEEDED
         case Quarantine():
             return Status.QUARANTINED, Reason.UNCONFIRMED.value, ", ".join(end.alive)
         case Refused():

@@ -21,7 +21,7 @@ StartTask = Callable[[Coroutine[Any, Any, T]], "asyncio.Task[T]"]
 
 def start_plain(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
     """Start a task whose first step runs in the loop's next round."""
-    return asyncio.Task(work)
+    return asyncio.get_running_loop().create_task(work)
 
 
 if sys.version_info >= (3, 12):

@@ -116,7 +116,10 @@ def release(run: Running, attempt: Attempt, error: BaseException | None) -> Now[
     """
     attempt._ended = True
     task, scope = attempt._task, attempt._scope
-    if scope is None and (task is None or task.done()) and attempt._children_left is None and callable(run.work):
+    if task is not None and task.done():
+        # The task keeps its context, whose variables the work may have set, and which names the attempt: a circle.
+        attempt._task = None
+    if scope is None and attempt._task is None and attempt._children_left is None and callable(run.work):
         if attempt._stop_at is None:
             return ENDED
         return Gone(ENDED[0].steps, run.effects.clock.now() - attempt._stop_at), None

@@ -37,11 +37,8 @@ async def retrying(run: Running, first: Retry, attempt_once: Callable[[Running],
     The token of a retry was withdrawn with its verdict. It is given back here unless the retry is launched: when it
     is refused, or the run is cancelled while it waits.
     """
-    known: list[End] = [(first, None)]
 
     async def next_end() -> End:
-        if known:  # tenacity's first attempt is the one that was made already
-            return known.pop()
         launched = run.number
         try:
             end = await attempt_once(run)
@@ -63,6 +60,7 @@ async def retrying(run: Running, first: Retry, attempt_once: Callable[[Running],
 
     # A loop of its own for each run: one that is shared mixes the states of concurrent runs up.
     loop = _Loop(retry=_is_retry, wait=lambda state: _seconds_left(run, state), sleep=wait)
+    await wait(max(0.0, first.at - run.effects.clock.now()))
     end: End = await loop(next_end)
     return end
 

@@ -76,7 +76,7 @@ class Running(Standing):
 
     @property
     def run_id(self) -> str:
-        return f"{self._identity}-{self._count:x}"
+        return f"{self._identity}-{self._count}"
 
     @property
     def stopped(self) -> Reason | None:

@@ -76,7 +76,7 @@ class MemoryStore:
 
     def arrive(self, run: Standing) -> Refused | Waiting | None:
         session = run.session
-        if (refused := self._look(run)) is not None:
+        if (self._breakers or self._quarantines) and (refused := self._look(run)) is not None:
             return refused
         live = self._live.get(session)
         if live is None:
@@ -257,10 +257,11 @@ class MemoryStore:
                 self._quarantine(run, receipt)
         if type(verdict) is not Retry:
             live.standing.pop(run, None)
-        if live.line or live.newest:
+        if live.line or live.newest is not None:
             self._refuse_line(session, live)
             self._pass_on(live)
-        self._drop_if_idle(session, live)
+        if not live.standing:
+            self._drop_if_idle(session, live)
         return verdict
 
     def _decide(self, run: Standing, failed: Failed | None, receipt: Receipt, stopped: Reason | None) -> Verdict:

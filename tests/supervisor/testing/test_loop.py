@@ -15,6 +15,7 @@ import pytest
 
 from supervisor.clock import clock_of
 from supervisor.testing import VirtualClock, VirtualLoop, virtual_clock
+from supervisor.testing.numbered import NumberedTask
 
 process: ContextVar[str] = ContextVar("process", default="main")
 
@@ -296,6 +297,23 @@ def test_a_task_factory_of_ones_own_is_used() -> None:
     assert made  # the shutdown of the run makes some too
 
 
+def test_tasks_of_the_engine_are_numbered_and_not_eager() -> None:
+    async def step() -> None:
+        ran.append("step")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        tasks = [loop.turnkeeper_start_task(step()) for _ in range(3)]
+        ran.append("started")
+        await asyncio.gather(*tasks)
+        assert [hash(task) for task in tasks] == [task.number for task in tasks if isinstance(task, NumberedTask)]
+
+    ran: list[str] = []
+    virtual_clock().run(main())
+    assert ran == ["started", "step", "step", "step"]
+
+
 if sys.version_info >= (3, 12):
 
     def test_eager_tasks_run_their_first_step_at_once() -> None:
@@ -307,9 +325,8 @@ if sys.version_info >= (3, 12):
 
         async def main() -> set[str]:
             loop = asyncio.get_running_loop()
-            assert isinstance(loop, VirtualLoop)
             plain = asyncio.Task(steps("plain"), loop=loop, eager_start=True)
-            numbered = loop.turnkeeper_task(steps("numbered"), loop=loop, eager_start=True)
+            numbered = NumberedTask(steps("numbered"), loop=loop, eager_start=True)
             loop.set_task_factory(asyncio.eager_task_factory)
             made = asyncio.create_task(steps("made"))
             seen.append("started")

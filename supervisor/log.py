@@ -1,0 +1,195 @@
+"""One line for each event: for people, or as JSON.
+
+A line never has what a model or a command wrote (its output, a traceback, a value), hides what looks like a
+credential in a failure's message, and stays one line whatever a session is called.
+"""
+
+import json
+import re
+from dataclasses import fields
+from typing import Any, Final
+
+from policies.failure import Gone, Receipt
+from policies.verdict import Finish, GiveUp, Quarantine, Retry, Verdict
+from supervisor.clock import iso_utc
+from supervisor.events import (
+    AttemptEnded,
+    AttemptStarted,
+    AttemptStopping,
+    BreakerClosed,
+    BreakerHalfOpened,
+    BreakerOpened,
+    LockReclaimed,
+    LockTaken,
+    LockWaiting,
+    QuarantineLifted,
+    RunEnded,
+    RunQueued,
+    SessionQuarantined,
+)
+from supervisor.report import AttemptReport, receipt_json
+
+AnyEvent = (
+    RunQueued
+    | AttemptStarted
+    | AttemptStopping
+    | AttemptEnded
+    | RunEnded
+    | BreakerOpened
+    | BreakerHalfOpened
+    | BreakerClosed
+    | LockTaken
+    | LockWaiting
+    | LockReclaimed
+    | SessionQuarantined
+    | QuarantineLifted
+)
+"""Every event that there is: a new one without a line is an error of the type checker."""
+
+_MOST_MESSAGE: Final = 300
+_CAPITAL: Final = re.compile(r"(?<!^)(?=[A-Z])")
+_CREDENTIALS: Final = (
+    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), r"\1 ***"),
+    (
+        re.compile(
+            r"(?i)([\w-]*(?:api[_-]?key|token|secret|password|authorization)[\"']?\s*[=:]\s*[\"']?)[^\s\"'&,;]+"
+        ),
+        r"\1***",
+    ),
+    (re.compile(r"\bsk-[\w-]{6,}"), "sk-***"),
+    (re.compile(r"(?<=://)[^\s/@]+(?=@)"), "***"),
+)
+
+
+def line(event: AnyEvent) -> str:
+    """Return the event as one line for a person: when, run, session, and what happened."""
+    return _one_line(f"{iso_utc(event.unix)} {event.run_id} {event.session}: {_what_happened(event)}")
+
+
+def json_line(event: AnyEvent) -> str:
+    """Return the event as one JSON object in ASCII: `event`, `at` (ISO UTC), `run_id`, `session`, and its own fields.
+
+    An attempt has the shape that it has in a report, without its output.
+    """
+    shape: dict[str, Any] = {"event": _CAPITAL.sub("_", type(event).__name__).lower(), "at": iso_utc(event.unix)}
+    shape |= {"run_id": event.run_id, "session": event.session}
+    for one in fields(event):
+        if one.name not in ("run_id", "session", "unix"):
+            shape[one.name] = _plain(getattr(event, one.name))
+    return json.dumps(shape).replace("\x7f", r"\u007f")  # DEL is ASCII to JSON, and a control character to a terminal
+
+
+def hide_credentials(text: str) -> str:
+    """Return the text with what looks like a credential replaced by `***`. A guess by shape: no promise."""
+    for pattern, instead in _CREDENTIALS:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def _what_happened(event: AnyEvent) -> str:
+    match event:
+        case RunQueued():
+            return "waits for its session" if event.line == "gate" else f"waits for the {event.line}"
+        case AttemptStarted():
+            limit = "no time limit" if event.timeout_s is None else f"{seconds(event.timeout_s)} at most"
+            return f"attempt {event.number} started, {limit}"
+        case AttemptStopping():
+            return f"attempt {event.number} is told to end ({event.cause}), forced after {seconds(event.grace_s)}"
+        case AttemptEnded():
+            return _attempt(event.attempt)
+        case RunEnded():
+            reason = f" ({event.reason})" if event.reason else ""
+            return f"run {event.status}{reason} after {seconds(event.duration_s)}, attempts: {event.attempts}"
+        case BreakerOpened():
+            again = f", {event.trips + 1} times in a row" if event.trips else ""
+            return f"breaker open{again}: nothing starts for {seconds(event.cooldown_s)}"
+        case BreakerHalfOpened():
+            return "breaker half open: a trial may start"
+        case BreakerClosed():
+            return "breaker closed"
+        case LockTaken():
+            return f"lock {event.path} taken"
+        case LockWaiting():
+            return f"lock {event.path} is held by {event.holder}: waiting"
+        case LockReclaimed():
+            return f"lock {event.path} reclaimed, its holder is dead: {event.proof}"
+        case SessionQuarantined():
+            return f"session quarantined; {_receipt(event.receipt)}"
+        case QuarantineLifted():
+            return "quarantine lifted: what may have lived has ended"
+
+
+def _attempt(attempt: AttemptReport) -> str:
+    """Return how an attempt ended, what was released, and what happens next."""
+    failed = attempt.failure
+    how = f"attempt {attempt.number} {attempt.outcome}"
+    if failed is None:
+        how += f" after {seconds(attempt.duration_s)}"
+    else:
+        message = _short(hide_credentials(failed.message))
+        how += f": {failed.kind} after {seconds(attempt.duration_s)}: {message}"
+        if failed.retry_after_s is not None:
+            how += f"; it asked for {seconds(failed.retry_after_s)}"
+    return "; ".join(part for part in (how, _receipt(attempt.released), _next(attempt.verdict)) if part)
+
+
+def _receipt(receipt: Receipt) -> str:
+    done = list(receipt.steps)
+    if receipt.processes_killed:
+        done.append(f"{receipt.processes_killed} processes ended")
+    if receipt.lock_reclaimed:
+        done.append("lock reclaimed")
+    steps = ", ".join(done)
+    if isinstance(receipt, Gone):
+        return f"gone in {seconds(receipt.seconds)}: {steps}"
+    return f"MAY STILL LIVE: {', '.join(receipt.alive)}" + (f"; {steps}" if steps else "")
+
+
+def _next(verdict: Verdict) -> str:
+    match verdict:
+        case Finish():
+            return ""
+        case Retry():
+            return f"next attempt in {seconds(verdict.delay_s)}"
+        case GiveUp():
+            return f"no further attempt: {verdict.reason}"
+        case Quarantine():
+            return "no further attempt: the session is quarantined"
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case AttemptReport():
+            shape = value.as_json()
+            if shape["failure"] is not None:
+                del shape["failure"]["output_tail"]
+                shape["failure"]["message"] = hide_credentials(shape["failure"]["message"])
+            return shape
+        case float():
+            return round(value, 6)
+        case str() | int() | None:
+            return value
+        case receipt:
+            return receipt_json(receipt)
+
+
+def seconds(length: float) -> str:
+    """Return a length of time as a person reads it: three digits, in milliseconds, seconds, minutes or hours."""
+    if length < 0.9995:
+        return f"{length * 1000:.3g} ms" if length >= 0.0001 else "0 ms"
+    if length < 100:
+        return f"{length:.3g} s"
+    return f"{length / 60:.3g} min" if length < 5970 else f"{length / 3600:.3g} h"
+
+
+def _short(message: str) -> str:
+    return message if len(message) <= _MOST_MESSAGE else message[: _MOST_MESSAGE - 1] + "…"
+
+
+def _one_line(text: str) -> str:
+    """Escape what a terminal would obey, or break the line at: control and formatting characters, lone surrogates."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
