@@ -54,6 +54,7 @@ class Attempt:
     _task: "asyncio.Task[None] | None" = None
     _waiter: "asyncio.Future[None] | None" = None
     _timer: asyncio.TimerHandle | None = None
+    _alarm_s: float | None = None
     _error: BaseException | None = None
     _value: Any = None
     _cause: Kind | Reason | None = None

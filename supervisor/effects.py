@@ -2,14 +2,19 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from supervisor.alarms import Alarms
 from supervisor.clock import Clock
 from supervisor.events import Events
 from supervisor.lock.session_lock import LockFiles
 from supervisor.report import RunReport
 from supervisor.store.contract import Store
 from supervisor.tasks import StartTask
+
+if TYPE_CHECKING:
+    from supervisor.attempt import Attempt
+    from supervisor.recovery import Recovery
 
 
 @dataclass(slots=True)
@@ -19,6 +24,9 @@ class Effects:
     Attributes:
         start_task: starts the task of an attempt; its first step may run at once.
         available_memory: bytes that the machine, or its cgroup, can still give.
+        alarms: rings for an attempt whose timeout has passed.
+        recovery: watches what an unconfirmed attempt left.
+        over: is told each run that has ended.
         supervise: starts a run: (session, work, policy name) to its report. Children of attempts come in here.
     """
 
@@ -28,4 +36,7 @@ class Effects:
     events: Events
     start_task: StartTask[Any]
     available_memory: Callable[[], int]
+    alarms: "Alarms[Attempt]"
+    recovery: "Recovery"
     supervise: Callable[..., Awaitable[RunReport]]
+    over: Callable[[Any], None]

@@ -86,7 +86,7 @@ def hide_credentials(text: str) -> str:
     return text
 
 
-def _what_happened(event: AnyEvent) -> str:
+def _what_happened(event: AnyEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - a table, one row an event
     match event:
         case RunQueued():
             return "waits for its session" if event.line == "gate" else f"waits for the {event.line}"
@@ -183,7 +183,9 @@ def seconds(length: float) -> str:
 
 
 def _short(message: str) -> str:
-    return message if len(message) <= _MOST_MESSAGE else message[: _MOST_MESSAGE - 1] + "…"
+    """Return the first line of a message, and how much of it fits; the report has it all."""
+    first, *more = message.strip().splitlines() or ("",)
+    return first if not more and len(first) <= _MOST_MESSAGE else first[: _MOST_MESSAGE - 2] + " …"
 
 
 def _one_line(text: str) -> str:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from supervisor.attempt import Attempt, Held
-from supervisor.effects import Effects
-from supervisor.store.contract import Standing
+from supervisor.clock import Clock
+from supervisor.store.contract import Standing, Store
 from supervisor.tasks import start_plain
 from supervisor.work.let_go import let_go
 
@@ -34,8 +34,9 @@ class Left:
 class Recovery:
     """Watches what is quarantined, one task for each; they end with the supervisor, the quarantines stay."""
 
-    def __init__(self, effects: Effects) -> None:
-        self._effects = effects
+    def __init__(self, clock: Clock, store: Store) -> None:
+        self._clock = clock
+        self._store = store
         self._watching: dict[asyncio.Task[None], str] = {}
 
     def watch(self, run: Standing, attempt: Attempt, left: Left) -> None:
@@ -54,12 +55,12 @@ class Recovery:
         error, attempt._error = attempt._error, None
         if error is not None:
             let_go(error)
-        await self._effects.store.lift(session, run_id)
+        await self._store.lift(session, run_id)
 
     async def _ask_until_stopped(self, ask: Callable[[], Awaitable[bool]]) -> None:
         wait_s = FIRST_ASK_S
         while True:
-            await self._effects.clock.sleep(wait_s)
+            await self._clock.sleep(wait_s)
             if await ask():
                 return
             wait_s = min(2 * wait_s, LAST_ASK_S)

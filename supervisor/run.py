@@ -37,16 +37,19 @@ async def supervise(run: Running) -> RunReport:
     end: Verdict | Refused
     value = None
     try:
-        end, value = await attempt_once(run)
-        if type(end) is Retry:
-            from supervisor.steps.retrying import retrying  # and with it tenacity: most runs need no second attempt
+        try:
+            end, value = await attempt_once(run)
+            if type(end) is Retry:
+                from supervisor.steps.retrying import retrying  # and with it tenacity: most runs need no retry
 
-            end, value = await retrying(run, end, attempt_once)
-    except asyncio.CancelledError as error:
-        run.note_cancelled(error)
-        end = GiveUp(run.stopped or Reason.CANCELLED)
-    if run.number and type(end) is not Finish:
-        await settled(run.effects.store.end(run), run.note_cancelled)
+                end, value = await retrying(run, end, attempt_once)
+        except asyncio.CancelledError as error:
+            run.note_cancelled(error)
+            end = GiveUp(run.stopped or Reason.CANCELLED)
+        if run.number and type(end) is not Finish:
+            await settled(run.effects.store.end(run), run.note_cancelled)
+    finally:
+        run.effects.over(run)
     report = _close(run, end, value)
     if run.cancelled is not None:
         raise asyncio.CancelledError(*run.cancelled)

@@ -12,6 +12,7 @@ from typing import Any, Final, ParamSpec, Self, TypeVar
 
 from policies.policy import Policy
 from policies.verdict import Reason
+from supervisor.alarms import Alarms
 from supervisor.attempt import current_attempt, must_be_work
 from supervisor.clock import Clock, clock_of
 from supervisor.effects import Effects
@@ -25,6 +26,7 @@ from supervisor.settings.did_you_mean import did_you_mean
 from supervisor.settings.values import Settings, embedded_settings
 from supervisor.steps.available_memory import available_memory
 from supervisor.steps.running import Running
+from supervisor.steps.stop import time_is_up
 from supervisor.store.contract import Store
 from supervisor.store.memory import MemoryStore
 from supervisor.tasks import StartTask, start_eager, wait_until
@@ -57,6 +59,7 @@ class Supervisor:
     ) -> None:
         self._settings = embedded_settings() if settings is None else settings
         self._policies = {**self._settings.policies, **(policies or {})}
+        self._default = self._policies["default"]
         self._clock, self._store, self._locks, self._start_task = clock, store, locks, start_task
         self._memory = memory
         self._events = Events()
@@ -87,8 +90,19 @@ class Supervisor:
         store.open(clock, self._events, limits.retries)
         locks = self._locks or SystemLockFiles(clock)
         start_task = self._start_task or getattr(loop, "turnkeeper_start_task", None) or start_eager
-        self._effects = Effects(clock, store, locks, self._events, start_task, self._memory, self.run)
-        self._recovery = Recovery(self._effects)
+        self._recovery = Recovery(clock, store)
+        self._effects = Effects(
+            clock=clock,
+            store=store,
+            locks=locks,
+            events=self._events,
+            start_task=start_task,
+            available_memory=self._memory,
+            alarms=Alarms(time_is_up),
+            recovery=self._recovery,
+            supervise=self.run,
+            over=self._over,
+        )
         self._identity = f"run-{clock.token(6)}"
         self._host = None
         if limits.running or limits.starts or limits.min_available_memory_bytes:
@@ -117,6 +131,7 @@ class Supervisor:
             _log.warning("run %s of session %r was not over when the supervisor closed", run.run_id, run.session)
         for what in await self._recovery.close():
             _log.warning("%s stays quarantined: what it left was not seen to end", what)
+        effects.alarms.close()
         await self._events.drain(1.0)
 
     _all_over: "asyncio.Future[None] | None" = None
@@ -146,7 +161,7 @@ class Supervisor:
             ValueError: for an unknown policy or a bad session key.
             asyncio.CancelledError: the caller was cancelled; the attempt was stopped and released first.
         """
-        report = await self.run_report(session, work, policy=policy, lock=lock)
+        report = await supervise(self._new_run(session, work, policy, lock))
         if report.status is Status.SUCCEEDED:
             return report
         if report.status is Status.REFUSED:
@@ -162,26 +177,33 @@ class Supervisor:
         lock: str | PathLike[str] | None = None,
     ) -> RunReport:
         """The same, but the report tells how the run ended: nothing is raised but for a cancelled caller."""
+        return await supervise(self._new_run(session, work, policy, lock))
+
+    def _new_run(
+        self, session: str, work: AnyWork, policy: str | Policy | None, lock: str | PathLike[str] | None
+    ) -> Running:
         effects = self._effects
         if effects is None or self._closed:
             raise RuntimeError("runs are started inside `async with Supervisor() as supervisor:`")
         if not (session.__class__ is str and 0 < len(session) <= _LONGEST_KEY and session.isprintable()):
             _check_session(session)
-        must_be_work(work)
+        if not callable(work):
+            must_be_work(work)
+        rules = self._default if policy is None else self._policy(policy)
         self._count += 1
-        run = Running(self._identity, self._count, session, work, self._policy(policy), effects, current_attempt())
-        run.recovery = self._recovery
+        run = Running(self._identity, self._count, session, work, rules, effects, current_attempt())
         if self._host is not None:
             run.host = self._host
         if lock is not None:
             run.lock_path = Path(lock)
         self._runs[run] = None
-        try:
-            return await supervise(run)
-        finally:
-            del self._runs[run]
-            if not self._runs and self._all_over is not None and not self._all_over.done():
-                self._all_over.set_result(None)
+        return run
+
+    def _over(self, run: Running) -> None:
+        """A run has ended, however it ended."""
+        del self._runs[run]
+        if not self._runs and self._all_over is not None and not self._all_over.done():
+            self._all_over.set_result(None)
 
     def supervised(
         self, *, session: str | Callable[..., str], policy: str | Policy | None = None
@@ -217,9 +239,7 @@ class Supervisor:
             raise RuntimeError("reset() is for the inside of `async with Supervisor() as supervisor:`")
         await self._effects.store.reset(session)
 
-    def _policy(self, policy: str | Policy | None) -> Policy:
-        if policy is None:
-            return self._policies["default"]
+    def _policy(self, policy: str | Policy) -> Policy:
         if isinstance(policy, Policy):
             return policy
         found = self._policies.get(policy)

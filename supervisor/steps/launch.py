@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 from inspect import isawaitable
 from pathlib import Path
+from types import CoroutineType
 from typing import Any
 
 from policies.failure import Kind, Refusal
@@ -12,7 +13,7 @@ from supervisor.errors import Failure, SessionLocked
 from supervisor.events import AttemptStarted
 from supervisor.steps.admit import give_up_place
 from supervisor.steps.running import Running
-from supervisor.steps.stop import stop, watch_time
+from supervisor.steps.stop import forget_time, stop, watch_time
 from supervisor.store.contract import Refused
 from supervisor.tasks import Now, settled
 
@@ -99,7 +100,7 @@ async def _carry_out(attempt: Attempt, work: Any) -> None:
     CURRENT.set(attempt)
     try:
         awaitable = work(attempt) if callable(work) else work.start(attempt)
-        if not isawaitable(awaitable):
+        if type(awaitable) is not CoroutineType and not isawaitable(awaitable):
             raise not_awaitable(awaitable)
         attempt._value = await awaitable
     except BaseException as error:
@@ -111,7 +112,7 @@ async def _carry_out(attempt: Attempt, work: Any) -> None:
 
 async def _wait_for_end(run: Running, attempt: Attempt, task: "asyncio.Task[None]") -> None:
     loop = asyncio.get_running_loop()
-    watch_time(run, attempt, loop)
+    watch_time(run, attempt)
     try:
         while True:
             attempt._waiter = waiter = loop.create_future()
@@ -120,11 +121,10 @@ async def _wait_for_end(run: Running, attempt: Attempt, task: "asyncio.Task[None
             except asyncio.CancelledError as error:
                 run.note_cancelled(error)
                 reason = run.stopped
-                assert reason is not None
-                stop(run, attempt, reason, loop)
+                assert reason is not None, "a cancellation is by the caller or by an interruption"
+                stop(run, attempt, reason)
             if task.done() or attempt._abandoned:
                 return
     finally:
-        if attempt._timer is not None:
-            attempt._timer.cancel()
-            attempt._timer = None
+        attempt._waiter = None
+        forget_time(attempt)

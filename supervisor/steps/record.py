@@ -80,8 +80,7 @@ def note(
     report = AttemptReport(run.number, started_unix, duration_s, outcome, failed, receipt, verdict)
     run.reports.append(report)
     if left is not None and not isinstance(receipt, Gone):
-        assert run.recovery is not None, "a supervisor gives its runs its recovery"
-        run.recovery.watch(run, attempt, left)
+        run.effects.recovery.watch(run, attempt, left)
         _tell_parent(run, receipt, left)
     if run.effects.events.listeners:
         run.effects.events.emit(AttemptEnded(*run.about(), report))

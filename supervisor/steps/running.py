@@ -8,7 +8,6 @@ from policies.policy import Policy
 from policies.verdict import Reason
 from supervisor.attempt import Attempt
 from supervisor.effects import Effects
-from supervisor.recovery import Recovery
 from supervisor.report import AttemptReport
 from supervisor.store.contract import Standing
 
@@ -31,7 +30,6 @@ class Running(Standing):
 
     # Defaults of the class: a run is made on each call, and most never set most of them.
     host: "HostLimits | None" = None
-    recovery: Recovery | None = None
     holds_slot = False
     start_charged = False
     lock_path: Path | None = None

@@ -9,27 +9,44 @@ from supervisor.events import AttemptStopping
 from supervisor.steps.running import Running
 
 
-def watch_time(run: Running, attempt: Attempt, loop: asyncio.AbstractEventLoop) -> None:
-    """Arm the timer that stops the attempt at its deadline, or when it was idle for too long."""
-    due = attempt.deadline
-    idle_s = run.policy.attempt.idle_timeout_s
-    if idle_s is not None and (due is None or attempt._beat_at + idle_s < due):
-        due = attempt._beat_at + idle_s
+def watch_time(run: Running, attempt: Attempt) -> None:
+    """Arm what stops the attempt at its deadline, or when it was idle for too long."""
+    limits, due = run.policy.attempt, attempt.deadline
+    if limits.idle_timeout_s is None and limits.timeout_s is not None and due != run.deadline:
+        attempt._alarm_s = limits.timeout_s
+        run.effects.alarms.set(limits.timeout_s, attempt, attempt._started_at)
+        return
+    if limits.idle_timeout_s is not None:
+        idle = attempt._beat_at + limits.idle_timeout_s
+        due = idle if due is None else min(due, idle)
     if due is not None:
-        attempt._timer = loop.call_at(due, _time_is_up, run, attempt, loop)
+        attempt._timer = asyncio.get_running_loop().call_at(due, time_is_up, attempt)
 
 
-def _time_is_up(run: Running, attempt: Attempt, loop: asyncio.AbstractEventLoop) -> None:
+def forget_time(attempt: Attempt) -> None:
+    """Disarm it."""
+    if attempt._alarm_s is not None:
+        attempt._effects.alarms.clear(attempt._alarm_s, attempt)
+        attempt._alarm_s = None
+    if attempt._timer is not None:
+        attempt._timer.cancel()
+        attempt._timer = None
+
+
+def time_is_up(attempt: Attempt) -> None:
+    """Stop an attempt whose time is up, or whose heartbeat is overdue; else arm what watches it again."""
+    run = attempt._run
+    assert isinstance(run, Running), "an attempt that is watched was launched by the engine"
     now, idle_s = run.effects.clock.now(), run.policy.attempt.idle_timeout_s
     if attempt.deadline is not None and now >= attempt.deadline:
-        stop(run, attempt, Kind.TIMEOUT, loop)
+        stop(run, attempt, Kind.TIMEOUT)
     elif idle_s is not None and now >= attempt._beat_at + idle_s:
-        stop(run, attempt, Kind.IDLE, loop)
+        stop(run, attempt, Kind.IDLE)
     else:  # a heartbeat came meanwhile
-        watch_time(run, attempt, loop)
+        watch_time(run, attempt)
 
 
-def stop(run: Running, attempt: Attempt, cause: Kind | Reason, loop: asyncio.AbstractEventLoop) -> None:
+def stop(run: Running, attempt: Attempt, cause: Kind | Reason) -> None:
     """Ask the attempt to end; after `grace` it is given up. Only the first cause counts, and it asks once.
 
     A second cancellation would cut short the work's own cleaning up.
@@ -40,9 +57,8 @@ def stop(run: Running, attempt: Attempt, cause: Kind | Reason, loop: asyncio.Abs
     grace_s = run.policy.attempt.grace_s
     attempt._cause = cause
     attempt._stop_at = run.effects.clock.now()
-    if attempt._timer is not None:
-        attempt._timer.cancel()
-    attempt._timer = loop.call_at(attempt._stop_at + grace_s, _give_up, attempt)
+    forget_time(attempt)
+    attempt._timer = asyncio.get_running_loop().call_at(attempt._stop_at + grace_s, _give_up, attempt)
     # A task that is cancelled before its first step never reaches the line that wakes us.
     task.add_done_callback(lambda _: _wake(attempt))
     task.cancel()

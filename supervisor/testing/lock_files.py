@@ -1,0 +1,133 @@
+"""Lock files in memory: ours, and those of others who live, let go, or die and leave theirs behind."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from policies.policy import LockRule, Pids
+from supervisor.clock import Clock
+from supervisor.lock.session_lock import Busy
+
+POLL_S: Final = 0.025
+
+
+class LockListener(Protocol):
+    """Is told of each lock of ours, in the context of whoever takes or releases it."""
+
+    def taken(self, lock: "MemoryLock") -> None: ...
+    def released(self, lock: "MemoryLock") -> None: ...
+
+
+@dataclass(slots=True)
+class _Holder:
+    name: str
+    since: float
+    alive: bool = True
+
+
+class MemoryLock:
+    """A lock of ours. `owner` is for the listener to set and read."""
+
+    def __init__(self, files: "MemoryLockFiles", path: Path, holder: _Holder) -> None:
+        self._files = files
+        self._holder = holder
+        self._released = ""
+        self.path = path.with_name(path.name + ".lock")
+        self.transcript = path
+        self.owner: Any = None
+
+    def release(self) -> str:
+        """Let go; a second call changes nothing."""
+        if not self._released:
+            self._released = f"lock {self.path} released"
+            self._files._let_go(self, self._holder)
+        return self._released
+
+
+class MemoryLockFiles:
+    """`supervisor.lock.session_lock.LockFiles` without a file system."""
+
+    def __init__(self, clock: Clock, listener: LockListener | None = None) -> None:
+        self._clock = clock
+        self._listener = listener
+        self._held: dict[Path, _Holder] = {}
+
+    def hold(self, path: Path, name: str) -> bool:
+        """Somebody else takes a lock; False where it is held."""
+        if path in self._held:
+            return False
+        self._held[path] = _Holder(name, self._clock.now())
+        return True
+
+    def free(self, path: Path, name: str) -> None:
+        """It lets go of it, if it is still its own."""
+        holder = self._held.get(path)
+        if holder is not None and holder.name == name:
+            del self._held[path]
+
+    def die(self, path: Path, name: str) -> None:
+        """It dies, and its file stays: proved dead to whoever looks."""
+        holder = self._held.get(path)
+        if holder is not None and holder.name == name:
+            holder.alive = False
+
+    def held(self) -> dict[Path, str]:
+        """Return who holds what."""
+        return {path: holder.name for path, holder in self._held.items()}
+
+    def take_now(self, path: Path, max_hold_s: float) -> MemoryLock | None:  # noqa: ARG002 - nobody else reads it
+        if path in self._held:
+            return None
+        holder = self._held[path] = _Holder("this process", self._clock.now())
+        lock = MemoryLock(self, path, holder)
+        if self._listener is not None:
+            self._listener.taken(lock)
+        return lock
+
+    async def judge(self, path: Path, pids: Pids) -> Busy | None:  # noqa: ARG002 - every holder can be judged
+        holder = self._held.get(path)
+        if holder is None:
+            return None
+        if not holder.alive:
+            del self._held[path]
+            return None
+        lock_path = path.with_name(path.name + ".lock")
+        return Busy(lock_path, holder.name, 7, self._clock.now() - holder.since, alive=True, advice="wait, or stop it")
+
+    async def take(
+        self,
+        path: Path,
+        rule: LockRule,
+        *,
+        max_hold_s: float,
+        until: float | None,
+        clock: Clock,
+        on_waiting: Callable[[Busy], None],
+        on_reclaimed: Callable[[Path, str], None],
+    ) -> MemoryLock:
+        held_s, told = 0.0, ""
+        while (lock := self.take_now(path, max_hold_s)) is None:
+            dead = not self._held[path].alive
+            busy = await self.judge(path, rule.pids)
+            if busy is None:
+                if dead:
+                    on_reclaimed(path.with_name(path.name + ".lock"), "its holder is dead")
+                await clock.sleep(0)
+                continue
+            left_s = rule.wait_s - held_s if until is None else min(rule.wait_s - held_s, until - clock.now())
+            if left_s <= 1e-6:
+                raise busy.error()
+            if busy.holder != told:
+                told = busy.holder
+                on_waiting(busy)
+            before = clock.now()
+            await clock.sleep(min(POLL_S, left_s))
+            held_s += clock.now() - before
+        return lock
+
+    def _let_go(self, lock: MemoryLock, holder: _Holder) -> None:
+        if self._held.get(lock.transcript) is holder:
+            del self._held[lock.transcript]
+        if self._listener is not None:
+            self._listener.released(lock)

@@ -1,0 +1,87 @@
+"""A store whose answers are late: each call may suspend before its commit, after it, or both."""
+
+import random  # noqa: TID251 - seeded: the same seed is slow in the same places
+from collections.abc import Callable
+from types import CoroutineType
+from typing import Any
+
+from policies.budget import Bucket
+from policies.failure import Failed, Receipt
+from policies.verdict import Reason, Verdict
+from supervisor.clock import Clock
+from supervisor.events import Events
+from supervisor.store.contract import Refused, Standing, Store, Waiting
+from supervisor.tasks import Now
+from supervisor.testing.faults import Slowness
+
+
+class SlowStore:
+    """Another store, behind a network. What a call changes is changed in one step, at its commit."""
+
+    def __init__(self, inner: Store, slowness: Slowness, seed: int = 0) -> None:
+        self._inner = inner
+        self._slowness = slowness
+        self._dice = random.Random(f"slow store {seed}")  # noqa: S311 - nothing here is secret
+
+    def open(self, clock: Clock, events: Events, host: Bucket | None) -> None:
+        self._clock = clock
+        self._inner.open(clock, events, host)
+
+    def arrive(self, run: Standing) -> Now[Refused | Waiting | None]:
+        return self._answer(self._inner.arrive, run)
+
+    async def turn(self, run: Standing, until: float | None) -> Refused | None:
+        await self._maybe_wait()
+        answer = await self._inner.turn(run, until)
+        await self._maybe_wait()
+        return answer
+
+    def leave(self, run: Standing) -> Now[None]:
+        return self._answer(self._inner.leave, run)
+
+    def begin(self, run: Standing) -> Now[Refused | None]:
+        return self._answer(self._inner.begin, run)
+
+    def record(self, run: Standing, failed: Failed | None, receipt: Receipt, stopped: Reason | None) -> Now[Verdict]:
+        return self._answer(self._inner.record, run, failed, receipt, stopped)
+
+    def give_back(self, run: Standing) -> Now[None]:
+        return self._answer(self._inner.give_back, run)
+
+    def end(self, run: Standing) -> Now[None]:
+        return self._answer(self._inner.end, run)
+
+    async def breaker_moved(self, session: str, until: float | None) -> None:
+        await self._maybe_wait()
+        await self._inner.breaker_moved(session, until)
+
+    async def lift(self, session: str, run_id: str) -> None:
+        await self._maybe_wait()
+        await self._inner.lift(session, run_id)
+
+    async def reset(self, session: str) -> None:
+        await self._maybe_wait()
+        await self._inner.reset(session)
+
+    def _answer(self, call: Callable[..., Any], *args: Any) -> Any:
+        if self._dice.random() >= self._slowness.share:
+            return call(*args)
+        return self._late(call, *args)
+
+    async def _late(self, call: Callable[..., Any], *args: Any) -> Any:
+        await self._wait()
+        answer = call(*args)
+        if isinstance(answer, CoroutineType):
+            answer = await answer
+        await self._wait()
+        return answer
+
+    async def _maybe_wait(self) -> None:
+        if self._dice.random() < self._slowness.share:
+            await self._wait()
+
+    async def _wait(self) -> None:
+        for _ in range(self._dice.randint(0, self._slowness.rounds)):
+            await self._clock.sleep(0)
+        if self._slowness.seconds and self._dice.random() < 0.5:
+            await self._clock.sleep(round(self._dice.random() * self._slowness.seconds, 3))
