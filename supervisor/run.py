@@ -12,7 +12,6 @@ From park to record a cancellation only hastens the stop: it is raised after the
 """
 
 import asyncio
-from types import CoroutineType
 from typing import Any, Final
 
 from policies.failure import Refusal
@@ -26,7 +25,7 @@ from supervisor.steps.record import drop, failure_of, note, record
 from supervisor.steps.release import release
 from supervisor.steps.running import Running
 from supervisor.store.contract import Refused
-from supervisor.tasks import settled, to_the_end
+from supervisor.tasks import Pending, settled, to_the_end
 
 _STOPPED: Final = frozenset({Reason.CANCELLED, Reason.REPLACED, Reason.CLOSED})
 _SUCCEEDED: Final = (Status.SUCCEEDED, "", "")
@@ -58,11 +57,11 @@ async def supervise(run: Running) -> RunReport:
     return report
 
 
-async def attempt_once(run: Running) -> tuple[Verdict | Refused, Any]:
+async def attempt_once(run: Running) -> tuple[Verdict | Refused, Any]:  # noqa: C901 - the list above, in one place
     """Make one attempt, from the look to the record. Refused: none was made, and the run holds nothing."""
     while True:
         refused = admit(run)
-        if isinstance(refused, CoroutineType):
+        if isinstance(refused, Pending):
             refused = await refused
         if refused is None:
             attempt = Attempt(run, run.effects)
@@ -70,7 +69,7 @@ async def attempt_once(run: Running) -> tuple[Verdict | Refused, Any]:
                 refused = await park(run, attempt, run.lock_path)
             if refused is None:
                 refused = begin(run, attempt)
-                if isinstance(refused, CoroutineType):
+                if isinstance(refused, Pending):
                     refused = await refused
         if refused is None:
             break
@@ -80,12 +79,12 @@ async def attempt_once(run: Running) -> tuple[Verdict | Refused, Any]:
         await waiting
     failed, error = failure_of(run, attempt), attempt._error
     released = release(run, attempt, error)
-    receipt, left = await released if isinstance(released, CoroutineType) else released
+    receipt, left = await released if isinstance(released, Pending) else released
     if error is not None:
         drop(run, attempt, error)
         del error
     verdict = record(run, failed, receipt)
-    if isinstance(verdict, CoroutineType):
+    if isinstance(verdict, Pending):
         verdict = await to_the_end(verdict, run.note_cancelled)
     note(run, attempt, failed, receipt, verdict, left)
     return verdict, attempt._value

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Generator
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from policies.failure import Kind
 from supervisor.effects import Effects
@@ -64,7 +64,7 @@ class Subagents:
         self._children: list[Child] = []
         self._open = False
 
-    async def __aenter__(self) -> "Subagents":
+    async def __aenter__(self) -> Self:
         self._open = True
         return self
 

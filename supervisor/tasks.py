@@ -4,11 +4,19 @@ import asyncio
 import sys
 import types
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, TypeVar, Union
+from typing import TYPE_CHECKING, Any, TypeVar, Union
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine as Pending
+else:
+    # The class of every coroutine: to ask for the abstract one costs several times as much.
+    from types import CoroutineType as Pending
+
+__all__ = ["Now", "Pending", "StartTask", "settled", "start_eager", "start_plain", "to_the_end", "wait_until"]
 
 T = TypeVar("T")
 
-Now = Union[T, "types.CoroutineType[Any, Any, T]"]  # noqa: UP007 - the class takes no parameters at run time
+Now = Union[T, "Pending[Any, Any, T]"]
 """What a step returns: its answer where it has it at once, else a coroutine that will have it.
 
 A successful call passes a dozen steps, and hardly one of them has to wait: a coroutine for each would cost as much as
@@ -44,17 +52,16 @@ def _carry_on(operation: Coroutine[Any, Any, T], pending: Any) -> Generator[Any,
     `await operation` would not do: it refuses a coroutine that is suspended already.
     """
     while True:
+        thrown = None
         try:
             answer = yield pending
         except GeneratorExit:
             operation.close()
             raise
         except BaseException as error:
-            step, value = operation.throw, error
-        else:
-            step, value = operation.send, answer
+            thrown = error
         try:
-            pending = step(value)
+            pending = operation.send(answer) if thrown is None else operation.throw(thrown)
         except StopIteration as ended:
             result: T = ended.value
             return result
@@ -82,7 +89,7 @@ async def to_the_end(operation: Coroutine[Any, Any, T], noted: Callable[[asyncio
 
 async def settled(answer: Now[T], noted: Callable[[asyncio.CancelledError], None]) -> T:
     """Return an answer that is there, or await it to its end."""
-    if isinstance(answer, types.CoroutineType):
+    if isinstance(answer, Pending):
         return await to_the_end(answer, noted)
     return answer
 

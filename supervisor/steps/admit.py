@@ -1,13 +1,12 @@
 """Look and gate: may the session be tried now, and is there a permit? Then the host's line."""
 
 import asyncio
-from types import CoroutineType
 
 from policies.failure import Refusal
 from supervisor.events import RunQueued
 from supervisor.steps.running import Running
 from supervisor.store.contract import Refused, Waiting
-from supervisor.tasks import Now, settled, to_the_end
+from supervisor.tasks import Now, Pending, settled, to_the_end
 
 
 def admit(run: Running) -> Now[Refused | None]:
@@ -58,7 +57,7 @@ async def _admit_again(run: Running) -> Refused | None:
 
 async def _answered(run: Running, answer: Now[Refused | Waiting | None]) -> Refused | Waiting | None:
     """Await the store's answer to its end; hand it back where a cancellation came meanwhile."""
-    if isinstance(answer, CoroutineType):
+    if isinstance(answer, Pending):
         answer = await to_the_end(answer, run.note_cancelled)
         if run.stopped is not None:
             await give_up_place(run)

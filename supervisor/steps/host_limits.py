@@ -5,7 +5,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Final
 
-from asyncio_throttle import Throttler
+from asyncio_throttle.throttler import Throttler
 
 from policies.failure import Refusal
 from supervisor.clock import Clock

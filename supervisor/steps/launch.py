@@ -1,13 +1,11 @@
 """Park, begin, go: the lock file in the attempt's name, the attempt's row, then the work in a task of its own."""
 
 import asyncio
-from collections.abc import Awaitable
 from inspect import isawaitable
 from pathlib import Path
-from types import CoroutineType
 from typing import Any
 
-from policies.failure import Kind, Refusal
+from policies.failure import Refusal
 from supervisor.attempt import CURRENT, Attempt, not_awaitable
 from supervisor.errors import Failure, SessionLocked
 from supervisor.events import AttemptStarted
@@ -15,7 +13,7 @@ from supervisor.steps.admit import give_up_place
 from supervisor.steps.running import Running
 from supervisor.steps.stop import forget_time, stop, watch_time
 from supervisor.store.contract import Refused
-from supervisor.tasks import Now, settled
+from supervisor.tasks import Now, Pending, settled
 
 
 async def park(run: Running, attempt: Attempt, path: Path) -> Refused | None:
@@ -100,8 +98,8 @@ async def _carry_out(attempt: Attempt, work: Any) -> None:
     CURRENT.set(attempt)
     try:
         awaitable = work(attempt) if callable(work) else work.start(attempt)
-        if type(awaitable) is not CoroutineType and not isawaitable(awaitable):
-            raise not_awaitable(awaitable)
+        if type(awaitable) is not Pending and not isawaitable(awaitable):
+            raise not_awaitable(awaitable)  # noqa: TRY301 - the work's failure like any other
         attempt._value = await awaitable
     except BaseException as error:
         attempt._error = error

@@ -199,8 +199,8 @@ class MemoryStore:
         run.holds_permit = True
         turn.set_result(None)
 
-    def _refuse_line(self, session: str, live: _Live) -> None:
-        """Refuse every first attempt in line when nothing may start any more; a retry asks again when its turn comes."""
+    def _refuse_line(self, live: _Live) -> None:
+        """Refuse every first attempt in line once nothing may start; a retry asks again when its turn comes."""
         waiting = [run for run in live.line if run.number == 0]
         if live.newest is not None:
             waiting.append(live.newest)
@@ -258,7 +258,7 @@ class MemoryStore:
         if type(verdict) is not Retry:
             live.standing.pop(run, None)
         if live.line or live.newest is not None:
-            self._refuse_line(session, live)
+            self._refuse_line(live)
             self._pass_on(live)
         if not live.standing:
             self._drop_if_idle(session, live)
@@ -354,9 +354,10 @@ class MemoryStore:
         """Forget closed breakers that nothing was added to for a week; asked each time their number has doubled."""
         long_ago = self._now() - FORGET_AFTER_S
         for session, state in tuple(self._breakers.items()):
-            if isinstance(state, Closed) and session not in self._live:
-                if not state.outcomes or state.outcomes[-3] < long_ago:
-                    del self._breakers[session]
+            if not isinstance(state, Closed) or session in self._live:
+                continue
+            if not state.outcomes or state.outcomes[-3] < long_ago:
+                del self._breakers[session]
         for session, tokens in tuple(self._tokens.items()):
             if tokens.at < long_ago:
                 del self._tokens[session]

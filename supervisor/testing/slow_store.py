@@ -2,7 +2,6 @@
 
 import random  # noqa: TID251 - seeded: the same seed is slow in the same places
 from collections.abc import Callable
-from types import CoroutineType
 from typing import Any
 
 from policies.budget import Bucket
@@ -11,7 +10,7 @@ from policies.verdict import Reason, Verdict
 from supervisor.clock import Clock
 from supervisor.events import Events
 from supervisor.store.contract import Refused, Standing, Store, Waiting
-from supervisor.tasks import Now
+from supervisor.tasks import Now, Pending
 from supervisor.testing.faults import Slowness
 
 
@@ -71,7 +70,7 @@ class SlowStore:
     async def _late(self, call: Callable[..., Any], *args: Any) -> Any:
         await self._wait()
         answer = call(*args)
-        if isinstance(answer, CoroutineType):
+        if isinstance(answer, Pending):
             answer = await answer
         await self._wait()
         return answer

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from typing import Any, Final
 
 from policies.classification import Facts, Rule, classify
@@ -13,6 +12,8 @@ from supervisor.errors import Failure, RunFailed, RunRefused, SessionLocked
 _MOST_MESSAGE: Final = 2000
 _MOST_TRACEBACK: Final = 8192
 _MOST_FRAMES: Final = 24
+_MOST_NAMES: Final = 512
+_NAMES: Final[dict[type[BaseException], tuple[str, ...]]] = {}
 
 
 def failed_by(error: BaseException, rules: tuple[Rule, ...], wall: float) -> Failed:
@@ -30,15 +31,19 @@ def failed_by(error: BaseException, rules: tuple[Rule, ...], wall: float) -> Fai
     return Failed(kind, message[:_MOST_MESSAGE], retry_after_s(error, wall), traceback=where(error))
 
 
-@lru_cache(maxsize=512)
 def names(cls: type[BaseException]) -> tuple[str, ...]:
     """Return the dotted names of a class and its bases; one of `builtins` also without its module."""
-    dotted = []
-    for base in cls.__mro__:
-        dotted.append(f"{base.__module__}.{base.__qualname__}")
-        if base.__module__ == "builtins":
-            dotted.append(base.__qualname__)
-    return tuple(dotted)
+    known = _NAMES.get(cls)
+    if known is None:
+        dotted = []
+        for base in cls.__mro__:
+            dotted.append(f"{base.__module__}.{base.__qualname__}")
+            if base.__module__ == "builtins":
+                dotted.append(base.__qualname__)
+        if len(_NAMES) >= _MOST_NAMES:  # somebody makes classes as it goes
+            _NAMES.clear()
+        known = _NAMES[cls] = tuple(dotted)
+    return known
 
 
 def known_kind(error: BaseException, rules: tuple[Rule, ...]) -> Kind | None:
@@ -118,10 +123,7 @@ def where(error: BaseException) -> str:
     """Return where an exception was raised, and its causes, innermost call last: at most 8 KiB, no source lines."""
     if error.__cause__ is None and error.__context__ is None:
         return _frames(error)
-    lines: list[str] = []
-    for frames in _chain(error):
-        lines.append(frames)
-    return "\n\n".join(reversed(lines))[-_MOST_TRACEBACK:]
+    return "\n\n".join(reversed(_chain(error)))[-_MOST_TRACEBACK:]
 
 
 def _chain(error: BaseException) -> list[str]:

@@ -1,6 +1,7 @@
 """Letting go of an exception: what its frames hold must be free before the backoff begins, without a collector."""
 
 import types
+from contextlib import suppress
 from opcode import opmap
 from typing import Final
 
@@ -35,10 +36,8 @@ def _clear(error: BaseException) -> None:
     while traceback is not None:
         frame = traceback.tb_frame
         if not _is_suspended(frame):
-            try:
+            with suppress(RuntimeError):  # it is executing: one of our own
                 frame.clear()
-            except RuntimeError:  # it is executing: one of our own
-                pass
         traceback = traceback.tb_next
 
 
