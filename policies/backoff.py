@@ -1,11 +1,9 @@
 """The wait before the next attempt."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-Draw = Callable[[], float]
-"""A die: returns a float in [0, 1)."""
+from policies.dice import Draw
 
 
 class Strategy(StrEnum):

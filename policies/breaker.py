@@ -20,9 +20,9 @@ Every transition begins a generation; whoever was admitted in an older one repor
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
-from policies.backoff import Draw
+from policies.dice import Draw
 
 JITTER: Final = 0.2
 """A cooldown is lengthened by up to this part of itself, so that sessions do not reopen together."""
@@ -46,8 +46,7 @@ class Breaker:
     trials: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(NamedTuple):
     """Attempts may start. `outcomes` is a flat run of (moment, outcomes, failures) for each slice of the window; it
     begins with a failure: successes before it are not kept, so that a healthy session has no state.
     """
@@ -90,8 +89,7 @@ class Report(StrEnum):
     BUSY = "busy"
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """The place of an attempt; it comes back with the attempt's report, on every path."""
 
     generation: int

@@ -5,7 +5,7 @@ state each with its own capacity. What was spent heals at the asking rule's refi
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 MOST_ATTEMPTS: Final = 32
 """A session that failed 32 times in a row is not mended by a 33rd attempt: gateways that allowed 160 died of them."""
@@ -38,8 +38,7 @@ class Budget:
     session: Bucket = Bucket()
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
+class Tokens(NamedTuple):
     """The state of a bucket: so many tokens were spent as of the moment `at`, in seconds of the store's clock."""
 
     spent: float = 0.0
@@ -75,10 +74,9 @@ def withdraw(rule: Bucket, state: Tokens, tokens: float, now: float) -> Tokens |
     """Return the state after taking so many tokens, None where they are not there."""
     if tokens <= 0.0:
         return state
+    missing = spent(rule, state, now) + tokens
     # Sums of tenths are not exact: a bucket that is full but for the rounding gives its last token.
-    if left(rule, state, now) < tokens - 1e-9:
-        return None
-    return _changed(rule, state, tokens, now)
+    return Tokens(missing, now) if missing <= rule.capacity + 1e-9 else None
 
 
 def give_back(rule: Bucket, state: Tokens, tokens: float, now: float) -> Tokens:

@@ -10,7 +10,7 @@ from policies.backoff import Backoff
 from policies.breaker import Breaker
 from policies.budget import Budget
 from policies.classification import Rule
-from policies.failure import DEFAULT_EFFECTS, Effect, Kind
+from policies.failure import DEFAULT_EFFECTS, FIXED_KINDS, Effect, Kind
 from policies.gate import Gate
 
 
@@ -89,8 +89,8 @@ class Policy:
         object.__setattr__(self, "hash", hashlib.sha256(rules.encode()).hexdigest()[:12])
 
     def effect(self, kind: Kind) -> Effect:
-        """Return what a failure of this kind does under this policy."""
-        return self.kinds.get(kind) or DEFAULT_EFFECTS[kind]
+        """Return what a failure of this kind does under this policy; `kinds` changes no fixed kind."""
+        return DEFAULT_EFFECTS[kind] if kind in FIXED_KINDS else self.kinds.get(kind, DEFAULT_EFFECTS[kind])
 
 
 def _plain(policy: Policy) -> dict[str, object]:
@@ -99,7 +99,8 @@ def _plain(policy: Policy) -> dict[str, object]:
     }
     plain["kinds"] = {kind.value: asdict(policy.effect(kind)) for kind in Kind}
     plain["failures"] = [
-        [rule.kind, rule.exception, rule.exit_code, rule.output and rule.output.pattern] for rule in policy.failures
+        [rule.kind, rule.exception, rule.exit_code, rule.output and [rule.output.pattern, rule.output.flags]]
+        for rule in policy.failures
     ]
     plain["on_lost"] = policy.on_lost.value
     return plain

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from policies.backoff import Draw, backoff_s
-from policies.breaker import CLOSED, Admitted, Closed, HalfOpen, Open, Report, State, record
+from policies.backoff import backoff_s
+from policies.breaker import CLOSED, Admitted, Report, State, look, record
 from policies.budget import FULL, Bucket, Tokens, withdraw
-from policies.failure import Failed, Gone, Kind, Receipt, Refusal, Unknown
+from policies.dice import Draw
+from policies.failure import Effect, Failed, Gone, Kind, Receipt, Refusal, Unknown
 from policies.policy import OnLost, Policy
 
 
@@ -127,7 +128,7 @@ def _after_failure(
     case: Case, failed: Failed, gone: Gone, ledger: Ledger, host: Bucket | None, now: float, draw: Draw
 ) -> tuple[Ledger, Verdict]:
     policy, effect = case.policy, case.policy.effect(failed.kind)
-    if (reason := _no_retry(case, failed)) is not None:
+    if (reason := _no_retry(case, failed, effect)) is not None:
         return ledger, GiveUp(reason)
     at = _due(case, failed, ledger.breaker, now, draw)
     if case.deadline is not None and at >= case.deadline:
@@ -142,14 +143,13 @@ def _after_failure(
     return Ledger(ledger.breaker, session, tokens), Retry(at, at - now, effect.tokens, gone)
 
 
-def _no_retry(case: Case, failed: Failed) -> Reason | Refusal | None:
+def _no_retry(case: Case, failed: Failed, effect: Effect) -> Reason | Refusal | None:
     """Return why this failure has no retry, before time and tokens are asked."""
     if failed.kind is Kind.BUSY:
         return Refusal.BUSY
     if failed.kind is Kind.CANCELLED:
         return Reason.CANCELLED
-    retried = case.policy.effect(failed.kind).retried
-    if not retried or (failed.kind is Kind.LOST and case.policy.on_lost is OnLost.GIVE_UP):
+    if not effect.retried or (failed.kind is Kind.LOST and case.policy.on_lost is OnLost.GIVE_UP):
         return Reason.NOT_RETRIED
     if case.attempt + case.retries_below >= case.policy.budget.attempts:
         return Reason.ATTEMPTS
@@ -163,8 +163,8 @@ def _due(case: Case, failed: Failed, state: State, now: float, draw: Draw) -> fl
     delay_s = backoff_s(case.policy.backoff, case.attempt, draw)
     if failed.retry_after_s is not None:
         delay_s = max(delay_s, failed.retry_after_s)
-    match state:
-        case Closed() | HalfOpen():
-            return now + delay_s
-        case Open():
-            return max(now + delay_s, state.until)
+    # Looked at as of then: a full half-open breaker has no end to name, so that retry looks again when it is due.
+    refused = look(case.policy.breaker, state, now + delay_s)
+    if refused is None or refused.until is None:
+        return now + delay_s
+    return refused.until

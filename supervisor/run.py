@@ -45,7 +45,8 @@ async def supervise(run: Running) -> RunReport:
         except asyncio.CancelledError as error:
             run.note_cancelled(error)
             end = GiveUp(run.stopped or Reason.CANCELLED)
-        if run.number and type(end) is not Finish:
+            await settled(run.effects.store.end(run), run.note_cancelled)
+        if type(end) is Refused and run.number:  # any other end was written with the last attempt's record
             await settled(run.effects.store.end(run), run.note_cancelled)
     finally:
         run.effects.over(run)
@@ -113,18 +114,18 @@ def _close(run: Running, end: Verdict | Refused, value: Any) -> RunReport:
 
 def _how_it_ended(run: Running, end: Verdict | Refused) -> tuple[Status, str, str]:
     match end:
+        case GiveUp():
+            if end.reason in _STOPPED:
+                return Status.CANCELLED, end.reason, ""
+            if end.reason is Refusal.BUSY and run.number == 1:
+                last = run.reports[-1].failure
+                return Status.REFUSED, end.reason, "" if last is None else last.message
+            return Status.FAILED, end.reason, ""
+        case Refused():
+            return (Status.FAILED if run.number else Status.REFUSED), end.reason, end.detail
+        case Quarantine():
+            return Status.QUARANTINED, Reason.UNCONFIRMED, ", ".join(end.alive)
         case Finish():
             return _SUCCEEDED
-        case Quarantine():
-            return Status.QUARANTINED, Reason.UNCONFIRMED.value, ", ".join(end.alive)
-        case Refused():
-            return (Status.FAILED if run.number else Status.REFUSED), end.reason.value, end.detail
-        case GiveUp() if end.reason in _STOPPED:
-            return Status.CANCELLED, end.reason.value, ""
-        case GiveUp() if end.reason is Refusal.BUSY and run.number == 1:
-            message = run.reports[-1].failure.message if run.reports[-1].failure else ""
-            return Status.REFUSED, end.reason.value, message
-        case GiveUp():
-            return Status.FAILED, end.reason.value, ""
         case Retry():
             raise AssertionError("a run does not end with a retry")

@@ -2,11 +2,15 @@
 
 import difflib
 from collections.abc import Iterable
+from itertools import islice
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most like the given one, whatever their case; None if none is near."""
-    names = {each.lower(): each for each in known}
+    """Return the known name that is most like the given one, whatever their case; None if none is near.
+
+    Of very many known names the first 500 are looked at.
+    """
+    names = {each.lower(): each for each in islice(known, 500)}
     near = difflib.get_close_matches(name.lower()[:100], names, n=1, cutoff=0.6)
     return names[near[0]] if near else None
 

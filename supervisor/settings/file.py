@@ -73,10 +73,12 @@ def read_tables(path: str) -> dict[str, Any]:
         raise SettingsError(path, (_unreadable(error),)) from None
     try:
         return tomllib.loads(_text(content))
+    except (_Refused, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(path, (_with_place(str(error), content),)) from None
     except RecursionError:
         raise SettingsError(path, ("is nested too deeply",)) from None
-    except ValueError as error:
-        raise SettingsError(path, (_with_place(str(error), content),)) from None
+    except ValueError:  # Python reads no number of more than 4300 digits
+        raise SettingsError(path, ("has a number that is too long",)) from None
 
 
 def _read(path: str) -> bytes:
@@ -106,14 +108,14 @@ def _unreadable(error: OSError | ValueError) -> str:
 
 def _text(content: bytes) -> str:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ValueError("needs UTF-8, got UTF-16: save it as UTF-8")
+        raise _Refused("needs UTF-8, got UTF-16: save it as UTF-8")
     try:
         return content.decode("utf-8-sig")  # some editors write a byte order mark
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         column = error.start - (content.rfind(b"\n", 0, error.start) + 1) + 1
         found = content[error.start]
-        raise ValueError(f"needs UTF-8, got the byte 0x{found:02x} (at line {line}, column {column})") from None
+        raise _Refused(f"needs UTF-8, got the byte 0x{found:02x} (at line {line}, column {column})") from None
 
 
 def _with_place(message: str, content: bytes) -> str:

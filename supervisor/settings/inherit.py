@@ -1,12 +1,15 @@
 """Inheritance: each policy over the one that it extends, key by key, before anything is proved."""
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from supervisor.settings.did_you_mean import did_you_mean
 from supervisor.settings.problems import Path, Problem, shown
 
 Tables = dict[str, Any]
+
+_HINTS = 100  # nobody reads more of them, and each costs a comparison with every name
 
 
 def inherit(policies: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str], list[Problem]]:
@@ -58,8 +61,8 @@ def _parents(policies: Mapping[str, Any]) -> tuple[dict[str, str], list[Problem]
         if extends == name:
             problems.append(Problem(path, f"needs another policy, got {shown(extends)}: a policy cannot extend itself"))
         elif extends != "default" and extends not in policies:
-            known = [other for other in ("default", *policies) if other != name]
-            hint = did_you_mean(extends, dict.fromkeys(known))
+            known = dict.fromkeys(other for other in ("default", *islice(policies, 500)) if other != name)
+            hint = did_you_mean(extends, known) if len(problems) < _HINTS else ""
             problems.append(Problem(path, f"needs the name of a policy, got {shown(extends)}{hint}"))
         else:
             parents[name] = extends

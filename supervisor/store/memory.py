@@ -5,7 +5,7 @@ from collections import deque
 from typing import Final
 
 from policies import budget, gate
-from policies.breaker import CLOSED, Admitted, Closed, HalfOpen, Open, State, admit, look
+from policies.breaker import CLOSED, Admitted, Closed, HalfOpen, Open, State, admit, look, reset
 from policies.breaker import Refused as BreakerRefused
 from policies.budget import FULL, Bucket, Tokens
 from policies.failure import Failed, Gone, Receipt, Refusal, Unknown
@@ -274,17 +274,18 @@ class MemoryStore:
             failed,
             receipt,
             run.admitted,
-            retries_below=run.retries_below,
-            retries_left_above=run.retries_left_above(),
-            deadline=run.deadline,
-            stopped=stopped,
+            None if run.parent is None else run.retries_left_above(),
+            run.deadline,
+            stopped,
+            run.retries_below,
         )
         ledger, verdict = decide(case, ledger, self._host_rule, self._now(), self._clock.draw)
         self._set_tokens(session, ledger.session)
         self._host = ledger.host
         if isinstance(verdict, Retry):
             run.tokens = verdict.tokens
-            run.charge_parents(1)
+            if run.parent is not None:
+                run.charge_parents(1)
         self._set_breaker(run, before, ledger.breaker)
         return verdict
 
@@ -319,9 +320,8 @@ class MemoryStore:
         self._breakers[session] = after
         if len(self._breakers) > self._sweep_at:
             self._sweep()
-        for watcher in self._watchers.pop(session, ()):
-            if not watcher.done():
-                watcher.set_result(None)
+        if session in self._watchers:
+            self._wake_watchers(session)
         if self._events.listeners and type(after) is not type(before):
             about = (session, run.run_id, self._clock.wall())
             match after:
@@ -385,9 +385,14 @@ class MemoryStore:
             self._events.emit(QuarantineLifted(session, run_id, self._clock.wall()))
 
     async def reset(self, session: str) -> None:
-        self._breakers.pop(session, None)
+        state = self._breakers.pop(session, None)
+        if state is not None and session in self._live:
+            self._breakers[session] = reset(state)  # attempts that run now report too late to matter
         self._tokens.pop(session, None)
         self._quarantines.pop(session, None)
+        self._wake_watchers(session)
+
+    def _wake_watchers(self, session: str) -> None:
         for watcher in self._watchers.pop(session, ()):
             if not watcher.done():
                 watcher.set_result(None)
