@@ -67,6 +67,7 @@ class Supervisor:
         self._count = 0
         self._effects: Effects | None = None
         self._closed = False
+        self._all_over: asyncio.Future[None] | None = None
 
     @classmethod
     def from_settings(cls, path: str | PathLike[str] | None = None, **overrides: Any) -> Self:
@@ -115,9 +116,18 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Cancel every run and wait for it, at most 2 × the longest grace + 1 s; log what was not proved gone."""
-        assert self._effects is not None
-        self._closed = True
         effects = self._effects
+        assert effects is not None, "it was entered"
+        self._closed = True
+        try:
+            await self._stop_runs(effects)
+        finally:
+            for what in await self._recovery.close():
+                _log.warning("%s stays quarantined: what it left was not seen to end", what)
+            effects.alarms.close()
+            await self._events.drain(1.0)
+
+    async def _stop_runs(self, effects: Effects) -> None:
         grace_s = max((run.policy.attempt.grace_s for run in self._runs), default=0.0)
         until = effects.clock.now() + 2 * grace_s + 1.0
         here = asyncio.current_task()
@@ -129,12 +139,6 @@ class Supervisor:
             await wait_until(self._all_over, until)
         for run in self._runs:
             _log.warning("run %s of session %r was not over when the supervisor closed", run.run_id, run.session)
-        for what in await self._recovery.close():
-            _log.warning("%s stays quarantined: what it left was not seen to end", what)
-        effects.alarms.close()
-        await self._events.drain(1.0)
-
-    _all_over: "asyncio.Future[None] | None" = None
 
     # --- runs
 
