@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 
 class Kind(StrEnum):
@@ -143,6 +143,8 @@ class Failed(NamedTuple):
 class Gone:
     """The proof that nothing of an attempt is left: no task, no process, no lock, nothing on its scope."""
 
+    receipt: ClassVar = "gone"
+
     steps: tuple[str, ...] = ()
     seconds: float = 0.0
     processes_killed: int = 0
@@ -152,6 +154,8 @@ class Gone:
 @dataclass(frozen=True, slots=True)
 class Unknown:
     """The attempt ended without that proof. `alive` names, for a person, each thing that may still live."""
+
+    receipt: ClassVar = "unknown"
 
     alive: tuple[str, ...]
     steps: tuple[str, ...] = ()

@@ -85,12 +85,19 @@ class Policy:
     hash: str = field(init=False, compare=False, default="")
 
     def __post_init__(self) -> None:
-        rules = json.dumps(_plain(self), sort_keys=True)
+        rules = json.dumps(_comparable(_plain(self)), sort_keys=True)
         object.__setattr__(self, "hash", hashlib.sha256(rules.encode()).hexdigest()[:12])
 
     def effect(self, kind: Kind) -> Effect:
         """Return what a failure of this kind does under this policy; `kinds` changes no fixed kind."""
         return DEFAULT_EFFECTS[kind] if kind in FIXED_KINDS else self.kinds.get(kind, DEFAULT_EFFECTS[kind])
+
+
+def _comparable(value: object) -> object:
+    """Return the value with 2 for 2.0 and the like: equal policies have one hash."""
+    if isinstance(value, dict):
+        return {key: _comparable(part) for key, part in value.items()}
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _plain(policy: Policy) -> dict[str, object]:

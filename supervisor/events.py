@@ -59,7 +59,7 @@ class RunEnded(Event):
     """The run is over."""
 
     status: Status
-    reason: str
+    reason: str | None
     attempts: int
     duration_s: float
 

@@ -52,7 +52,7 @@ class AttemptReport:
 
 @dataclass(slots=True)
 class RunReport:
-    """One run. `reason` is empty for a success; `detail` says more about a refusal; `value` is what the work returned.
+    """One run. `reason` is None for a success; `detail` says more about a refusal; `value` is what the work returned.
 
     `policy_hash` names the rules that the run was admitted under, whatever the settings say by now.
     """
@@ -62,7 +62,7 @@ class RunReport:
     policy: str
     policy_hash: str
     status: Status
-    reason: str
+    reason: str | None
     started_unix: float
     duration_s: float
     attempts: tuple[AttemptReport, ...]
@@ -87,7 +87,7 @@ class RunReport:
             "policy": self.policy,
             "policy_hash": self.policy_hash,
             "status": self.status.value,
-            "reason": self.reason or None,
+            "reason": self.reason,
             "started_at": iso_utc(self.started_unix),
             "ended_at": iso_utc(self.started_unix + self.duration_s),
             "duration_s": round(self.duration_s, 6),
@@ -109,7 +109,7 @@ def _failure_json(failed: Failed) -> dict[str, Any]:
 def receipt_json(receipt: Receipt) -> dict[str, Any]:
     """Return a receipt in the shape of `--report`; an unknown one also names what may live."""
     shape: dict[str, Any] = {
-        "receipt": "gone" if isinstance(receipt, Gone) else "unknown",
+        "receipt": receipt.receipt,
         "seconds": round(receipt.seconds, 6),
         "processes_killed": receipt.processes_killed,
         "lock_reclaimed": receipt.lock_reclaimed,

@@ -28,7 +28,7 @@ from supervisor.store.contract import Refused
 from supervisor.tasks import Pending, settled, to_the_end
 
 _STOPPED: Final = frozenset({Reason.CANCELLED, Reason.REPLACED, Reason.CLOSED})
-_SUCCEEDED: Final = (Status.SUCCEEDED, "", "")
+_SUCCEEDED: Final = (Status.SUCCEEDED, None, "")
 
 
 async def supervise(run: Running) -> RunReport:
@@ -112,7 +112,7 @@ def _close(run: Running, end: Verdict | Refused, value: Any) -> RunReport:
     return report
 
 
-def _how_it_ended(run: Running, end: Verdict | Refused) -> tuple[Status, str, str]:
+def _how_it_ended(run: Running, end: Verdict | Refused) -> tuple[Status, str | None, str]:
     match end:
         case GiveUp():
             if end.reason in _STOPPED:
