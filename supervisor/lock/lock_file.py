@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiofiles
-
 from policies.failure import Kind
 from supervisor.errors import Failure
 from supervisor.lock.contents import MOST_BYTES
@@ -145,6 +143,8 @@ def open_to_read(place: Place) -> Any:
             os.close(descriptor)
             raise
         return descriptor
+
+    import aiofiles  # here: only a file that somebody else has is read
 
     return aiofiles.open(place.path, "rb", buffering=0, opener=opener)
 

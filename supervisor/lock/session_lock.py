@@ -17,7 +17,7 @@ from supervisor.lock.held_lock import FORKING, HeldFile
 from supervisor.lock.lock_file import Place
 
 _QUICK_POLL_S = 0.005
-_POLL_S = 0.05
+_POLL_S = 0.01
 _QUICK_FOR_S = 1.0
 _JUDGE_AGAIN_S = 0.25
 _LOOKS = 4

@@ -78,7 +78,7 @@ def test_a_file_that_names_nobody_says_why(raw: bytes, why: str) -> None:
 @pytest.mark.parametrize(
     ("word", "gone"), [('"gone": null', False), ('"gone": {"status": 0}', True), ('"x": 1', False)]
 )
-def test_a_wardens_last_word_is_read(word: str, gone: bool) -> None:
+def test_a_wardens_last_word_is_read(word: str, *, gone: bool) -> None:
     read = parse(f'{{"pid": 7, "turnkeeper": {{"owner": "warden", "bootId": "b", "host": "h", {word}}}}}'.encode())
     assert isinstance(read, Contents)
     assert read.ours == OurPart(OwnedBy.WARDEN, "b", "h", gone)

@@ -168,6 +168,19 @@ def test_what_is_no_plain_file_is_named_and_not_touched(
     place.close()
 
 
+@pytest.mark.timeout(10)
+async def test_what_was_put_there_since_the_look_is_neither_followed_nor_waited_for(place: Place) -> None:
+    os.mkfifo(place.path)
+    with pytest.raises(Failure, match="a FIFO"):
+        async with lock_file.open_to_read(place):
+            pass
+    place.path.unlink()
+    place.path.symlink_to("/etc/passwd")
+    with pytest.raises(OSError, match="symbolic links"):
+        async with lock_file.open_to_read(place):
+            pass
+
+
 def test_a_link_in_the_locks_place_is_not_followed_to_its_end(tmp_path: Path) -> None:
     (tmp_path / "reports.jsonl.lock").symlink_to("victim")
     place = lock_file.open_place(tmp_path / "reports.jsonl")
