@@ -3,6 +3,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from policies.breaker import (
     CLOSED,
     Admitted,
@@ -20,9 +21,7 @@ from policies.breaker import (
     reset,
 )
 
-RULE = Breaker(
-    failures=2, window_s=600.0, failure_rate=0.5, minimum=10, cooldown_s=10.0, cooldown_cap_s=60.0, trials=2
-)
+RULE = Breaker(failures=2, window_s=600.0, failure_rate=0.5, minimum=10, cooldown_s=10.0, cooldown_cap_s=60.0, trials=2)
 BY_RATE = Breaker(failures=1000, window_s=600.0, failure_rate=0.5, minimum=10, cooldown_s=10.0, cooldown_cap_s=60.0)
 
 
@@ -104,9 +103,7 @@ def test_a_report_of_another_generation_changes_nothing(state: State, report: Re
 
 
 @pytest.mark.parametrize(("state", "report", "after"), CELLS)
-def test_every_transition_begins_a_generation_and_nothing_else_does(
-    state: State, report: Report, after: State
-) -> None:
+def test_every_transition_begins_a_generation_and_nothing_else_does(state: State, report: Report, after: State) -> None:
     moved = type(state) is not type(after)
     assert after.generation == state.generation + moved
     assert record(RULE, after, Admitted(state.generation), report, 100.0, half) is after or not moved
@@ -217,7 +214,7 @@ def test_jitter_only_lengthens_and_by_a_fifth_at_most(base_s: float, cap_s: floa
 
 
 def test_jitter_is_in_proportion_to_the_die() -> None:
-    assert [cooldown_s(RULE, 0, lambda draw=draw: draw) for draw in (0.0, 0.25, 0.5)] == [10.0, 10.5, 11.0]
+    assert [cooldown_s(RULE, 0, iter([draw]).__next__) for draw in (0.0, 0.25, 0.5)] == [10.0, 10.5, 11.0]
 
 
 # --- a clock that is set
@@ -316,7 +313,7 @@ def test_the_window_is_bounded_however_many_outcomes_there_are() -> None:
         state = record(rule, state, Admitted(0), Report.COUNTED if n % 3 == 0 else Report.SUCCESS, n * 0.7, none)
         assert isinstance(state, Closed)
         assert len(state.outcomes) <= 3 * 31
-    assert len(state.outcomes) >= 3 * 29
+        assert n < 1000 or len(state.outcomes) >= 3 * 29
 
 
 @pytest.mark.parametrize(
@@ -333,7 +330,7 @@ def test_the_window_is_bounded_however_many_outcomes_there_are() -> None:
         ("FSSSSSSSSSFFFFFFF", False),  # eight of seventeen
     ],
 )
-def test_it_opens_on_the_rate_of_at_least_the_minimum(reports: str, opens: bool) -> None:
+def test_it_opens_on_the_rate_of_at_least_the_minimum(reports: str, *, opens: bool) -> None:
     moments = [(n * 7.0, Report.COUNTED if r == "F" else Report.SUCCESS) for n, r in enumerate(reports)]
     assert (outcomes_after(BY_RATE, moments) == Open(1, (len(reports) - 1) * 7.0 + 10.0, 0)) is opens
 
@@ -346,7 +343,9 @@ def test_failures_further_apart_than_the_window_are_no_rate_but_a_row() -> None:
 
 def test_only_counted_outcomes_make_the_row_and_a_success_ends_it() -> None:
     fails = Report.COUNTED
-    assert isinstance(outcomes_after(RULE, [(0.0, fails), (1.0, Report.UNCOUNTED), (2.0, Report.BUSY), (3.0, fails)]), Open)
+    assert isinstance(
+        outcomes_after(RULE, [(0.0, fails), (1.0, Report.UNCOUNTED), (2.0, Report.BUSY), (3.0, fails)]), Open
+    )
     assert isinstance(outcomes_after(RULE, [(0.0, fails), (1.0, Report.SUCCESS), (2.0, fails)]), Closed)
 
 
@@ -376,10 +375,9 @@ def test_the_window_holds_what_an_exact_list_of_outcomes_does_within_a_slice(ste
 def test_a_reset_closes_and_whoever_was_under_way_reports_too_late(state: State) -> None:
     after = reset(state)
     assert look(RULE, after, 0.0) is None
-    assert isinstance(after, Closed)
-    assert (after.in_a_row, after.outcomes) == (0, ())
-    if state is not CLOSED:
-        assert record(RULE, after, Admitted(state.generation), Report.COUNTED, 0.0, none) is after
+    assert after == (CLOSED if state == CLOSED else Closed(state.generation + 1))
+    for generation in range(state.generation + 1) if state != CLOSED else ():
+        assert record(RULE, after, Admitted(generation), Report.COUNTED, 0.0, none) is after
 
 
 def test_a_reset_of_a_healthy_breaker_leaves_no_state() -> None:
@@ -398,3 +396,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
     )
     assert Closed() == Closed(0, 0, ()) == CLOSED
     assert HalfOpen(1, 2, 3) == HalfOpen(1, 2, 3, not_before=0.0)
+
+
+def test_words_of_reports_are_these() -> None:
+    assert [*Report] == ["success", "counted", "uncounted", "busy"]

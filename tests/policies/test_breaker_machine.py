@@ -5,7 +5,21 @@ from dataclasses import dataclass, field
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from policies.breaker import CLOSED, Admitted, Breaker, Closed, HalfOpen, Open, Refused, Report, State, admit, look, record
+
+from policies.breaker import (
+    CLOSED,
+    Admitted,
+    Breaker,
+    Closed,
+    HalfOpen,
+    Open,
+    Refused,
+    Report,
+    State,
+    admit,
+    look,
+    record,
+)
 
 WAITS = st.sampled_from([1.0, 10.0])
 
@@ -30,7 +44,7 @@ class Model:
     trials: set[Attempt] = field(default_factory=set)
 
     def cooldown_s(self) -> float:
-        return min(self.rule.cooldown_s * 2**self.trips, self.rule.cooldown_cap_s)
+        return min(self.rule.cooldown_s * 2.0**self.trips, self.rule.cooldown_cap_s)
 
     def refuses(self, now: float) -> Refused | None:
         if self.phase == "open":
@@ -136,4 +150,4 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 TestBreakerMachine = BreakerMachine.TestCase
-TestBreakerMachine.settings = settings(max_examples=400, stateful_step_count=40)
+TestBreakerMachine.settings = settings(max_examples=1500, stateful_step_count=40)

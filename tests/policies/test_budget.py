@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from policies.budget import FULL, MOST_ATTEMPTS, Bucket, Budget, Tokens, deposit, give_back, left, spent, withdraw
 
 BUCKET = Bucket(capacity=10.0, refill=1.0, deposit=0.1)
@@ -30,11 +31,17 @@ TABLE = {
     ),
     "half, healed to the second": Row(HALF, 400.0, 0.0, FULL, Tokens(1.0, 400.0), Tokens(2.0, 400.0), FULL),
     "half, healed long ago": Row(HALF, 1e9, 0.0, FULL, Tokens(1.0, 1e9), Tokens(2.0, 1e9), FULL),
-    "half, clock set back": Row(HALF, 40.0, 5.0, Tokens(4.9, 40.0), Tokens(6.0, 40.0), Tokens(7.0, 40.0), Tokens(4.0, 40.0)),
+    "half, clock set back": Row(
+        HALF, 40.0, 5.0, Tokens(4.9, 40.0), Tokens(6.0, 40.0), Tokens(7.0, 40.0), Tokens(4.0, 40.0)
+    ),
     "empty": Row(EMPTY, 100.0, 10.0, Tokens(9.9, 100.0), None, None, Tokens(9.0, 100.0)),
-    "empty, just before a token": Row(EMPTY, 159.9, 9.0 + 0.1 / 60, Tokens(8.9 + 0.1 / 60, 159.9), None, None, Tokens(8.0 + 0.1 / 60, 159.9)),
+    "empty, just before a token": Row(
+        EMPTY, 159.9, 9.0 + 0.1 / 60, Tokens(8.9 + 0.1 / 60, 159.9), None, None, Tokens(8.0 + 0.1 / 60, 159.9)
+    ),
     "empty, one token on": Row(EMPTY, 160.0, 9.0, Tokens(8.9, 160.0), Tokens(10.0, 160.0), None, Tokens(8.0, 160.0)),
-    "overdrawn by a larger rule": Row(Tokens(12.0, 100.0), 100.0, 12.0, Tokens(11.9, 100.0), None, None, Tokens(11.0, 100.0)),
+    "overdrawn by a larger rule": Row(
+        Tokens(12.0, 100.0), 100.0, 12.0, Tokens(11.9, 100.0), None, None, Tokens(11.0, 100.0)
+    ),
 }
 
 
@@ -61,7 +68,16 @@ def test_a_retry_that_costs_nothing_is_paid_by_an_empty_bucket() -> None:
 
 @pytest.mark.parametrize(
     ("capacity", "tokens", "retries"),
-    [(0.0, 1.0, 0), (0.5, 1.0, 0), (0.5, 0.5, 1), (1.0, 1.0, 1), (2.5, 1.0, 2), (3.0, 2.0, 1), (1.0, 0.1, 10), (3.0, 0.3, 10)],
+    [
+        (0.0, 1.0, 0),
+        (0.5, 1.0, 0),
+        (0.5, 0.5, 1),
+        (1.0, 1.0, 1),
+        (2.5, 1.0, 2),
+        (3.0, 2.0, 1),
+        (1.0, 0.1, 10),
+        (3.0, 0.3, 10),
+    ],
 )
 def test_a_bucket_gives_what_its_capacity_holds_and_no_fraction_more(
     capacity: float, tokens: float, retries: int

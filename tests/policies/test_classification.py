@@ -7,6 +7,7 @@ from concurrent.futures import CancelledError as FutureCancelledError
 import httpcore
 import httpx
 import pytest
+
 from policies.classification import Facts, Rule, classify, fails_politely, kind_of_status, matches
 from policies.failure import Kind
 
@@ -173,7 +174,7 @@ OUTPUT, MESSAGE = re.compile("(?i)LATER"), re.compile("quota")
         (Rule(Kind.AUTH, exception="a.B", exit_code=3, output=MESSAGE), False),
     ],
 )
-def test_a_rule_holds_when_each_of_its_conditions_does(rule: Rule, holds: bool) -> None:
+def test_a_rule_holds_when_each_of_its_conditions_does(rule: Rule, *, holds: bool) -> None:
     assert matches(rule, FAILED) is holds
 
 

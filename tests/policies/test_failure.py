@@ -4,6 +4,7 @@ from typing import cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from policies.failure import (
     DEFAULT_EFFECTS,
     FIXED_KINDS,
@@ -101,4 +102,3 @@ def test_a_bare_failure_and_a_bare_receipt_claim_nothing() -> None:
     assert Failed(Kind.ERROR, "x") == Failed(Kind.ERROR, "x", None, None, None, "", "")
     assert Gone() == Gone((), 0.0, 0, lock_reclaimed=False)
     assert Unknown(("pid 7",)) == Unknown(("pid 7",), (), 0.0, 0, lock_reclaimed=False)
-    assert Gone() != Unknown(())

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from policies.failure import Refusal
 from policies.gate import Answer, Gate, Overlap, Traffic, arrive, may_enter, newest_may_enter
 
@@ -63,7 +64,7 @@ def test_retries_in_line_take_no_place_of_first_attempts() -> None:
 
 
 @pytest.mark.parametrize(("running", "permits", "may"), [(0, 1, True), (1, 1, False), (1, 2, True), (3, 2, False)])
-def test_the_head_of_the_line_enters_under_its_own_permits(running: int, permits: int, may: bool) -> None:
+def test_the_head_of_the_line_enters_under_its_own_permits(running: int, permits: int, *, may: bool) -> None:
     assert may_enter(Gate(permits=permits), running) is may
 
 
@@ -81,7 +82,7 @@ def test_the_head_of_the_line_enters_under_its_own_permits(running: int, permits
     ],
 )
 def test_the_newest_goes_when_no_line_is_left_and_fewer_runs_than_permits_are_under_way(
-    traffic: Traffic, may: bool
+    traffic: Traffic, *, may: bool
 ) -> None:
     assert newest_may_enter(Gate(permits=2, overlap=Overlap.COALESCE), traffic) is may
 
@@ -141,7 +142,7 @@ class GateMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.running)
     @rule(which=st.integers(0, 3), retried=st.booleans())
-    def an_attempt_ends(self, which: int, retried: bool) -> None:
+    def an_attempt_ends(self, which: int, *, retried: bool) -> None:
         run = self.running.pop(which % len(self.running))
         if retried:
             self.in_backoff.append(run)

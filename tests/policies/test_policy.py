@@ -4,6 +4,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
+
 from policies.backoff import Backoff, Strategy
 from policies.breaker import Breaker
 from policies.budget import Bucket, Budget
@@ -67,8 +68,9 @@ def test_the_hash_is_12_digits_and_does_not_change_with_the_name() -> None:
     assert Policy(name="cron").hash == Policy().hash
 
 
-def test_the_hash_is_the_same_in_each_process_and_version() -> None:
-    assert Policy().hash == "HASH"
+# It is written into reports that outlive a release: where a default or a key changes, so may this, and on purpose.
+def test_the_hash_of_the_defaults_is_the_same_in_each_process_and_version() -> None:
+    assert Policy().hash == "67c22a299825"
 
 
 def test_equal_policies_have_equal_hashes_whether_a_number_was_written_with_a_point_or_not() -> None:

@@ -1,9 +1,10 @@
-from dataclasses import MISSING, fields, replace
+from dataclasses import replace
 from typing import get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from policies.backoff import Backoff, Strategy
 from policies.breaker import CLOSED, Admitted, Breaker, Closed, HalfOpen, Open, Report, State
 from policies.budget import FULL, Bucket, Budget, Tokens, left
@@ -17,6 +18,8 @@ POLICY = Policy(
     breaker=Breaker(failures=5, cooldown_s=60.0),
 )
 HOST = Bucket(capacity=8.0, refill=0.0)
+FIRST = Admitted(0)
+HEALTHY = Ledger()
 GONE = Gone(steps=("task",), seconds=0.5)
 ALIVE = Unknown(alive=("pid 7 (node), started 12:00",))
 SPENT = Ledger(session=Tokens(3.0, 0.0), host=Tokens(8.0, 0.0))
@@ -33,16 +36,17 @@ def case(
     attempt: int = 1,
     policy: Policy = POLICY,
     retry_after_s: float | None = None,
-    admitted: Admitted = Admitted(0),
+    admitted: Admitted = FIRST,
     above: int | None = None,
     deadline: float | None = None,
     stopped: Reason | None = None,
+    below: int = 0,
 ) -> Case:
     failed = None if kind is None else Failed(kind, "it failed", retry_after_s)
-    return Case(policy, attempt, failed, receipt, admitted, above, deadline, stopped)
+    return Case(policy, attempt, failed, receipt, admitted, above, deadline, stopped, below)
 
 
-def verdict(of: Case, ledger: Ledger = Ledger(), host: Bucket | None = HOST, now: float = 100.0) -> object:
+def verdict(of: Case, ledger: Ledger = HEALTHY, host: Bucket | None = HOST, now: float = 100.0) -> object:
     return decide(of, ledger, host, now, no_jitter)[1]
 
 
@@ -51,9 +55,7 @@ def verdict(of: Case, ledger: Ledger = Ledger(), host: Bucket | None = HOST, now
 
 def test_a_retry_cannot_be_spelled_without_the_proof() -> None:
     assert get_type_hints(Retry)["receipt"] is Gone
-    receipt = next(field for field in fields(Retry) if field.name == "receipt")
-    assert receipt.default is MISSING
-    assert receipt.default_factory is MISSING
+    assert "receipt" not in Retry._field_defaults
 
 
 # --- unknown: quarantine before anything else
@@ -78,7 +80,9 @@ def test_a_success_finishes_and_ends_the_row_of_failures() -> None:
     ledger, answer = decide(case(None), Ledger(Closed(2, 3, (90.0, 3, 3))), HOST, 100.0, no_jitter)
     assert ledger == Ledger(Closed(2, 3, (90.0, 3, 3))), "its place was of another generation"
     assert answer == FINISH == Finish()
-    ledger, answer = decide(case(None, admitted=Admitted(2)), Ledger(Closed(2, 3, (90.0, 3, 3))), HOST, 100.0, no_jitter)
+    ledger, answer = decide(
+        case(None, admitted=Admitted(2)), Ledger(Closed(2, 3, (90.0, 3, 3))), HOST, 100.0, no_jitter
+    )
     assert ledger.breaker == Closed(2, 0, (90.0, 4, 3))
     assert answer is FINISH
 
@@ -147,6 +151,9 @@ def test_the_place_of_a_trial_comes_back_on_every_path(
         (case(Kind.AUTH, attempt=3, above=0, deadline=0.0), SPENT, Reason.NOT_RETRIED),
         (case(attempt=3), Ledger(), Reason.ATTEMPTS),
         (case(attempt=4), Ledger(), Reason.ATTEMPTS),
+        (case(attempt=1, below=2), Ledger(), Reason.ATTEMPTS),
+        (case(attempt=2, below=1), Ledger(), Reason.ATTEMPTS),
+        (case(attempt=1, below=9), Ledger(), Reason.ATTEMPTS),
         (case(attempt=3, above=0, deadline=0.0), SPENT, Reason.ATTEMPTS),
         (case(above=0), Ledger(), Reason.PARENT_BUDGET),
         (case(above=-1), Ledger(), Reason.PARENT_BUDGET),
@@ -171,6 +178,7 @@ def test_the_first_reason_against_a_retry_ends_the_run_and_spends_nothing(
     "of",
     [
         case(attempt=2),
+        case(attempt=1, below=1),
         case(above=1),
         case(deadline=104.001),
         case(Kind.LOST, policy=replace(POLICY, on_lost=OnLost.RETRY)),
@@ -306,6 +314,7 @@ CASES = st.builds(
     above=st.none() | st.integers(0, 2),
     deadline=st.sampled_from([None, 90.0, 104.0, 155.0, 2000.0]),
     stopped=st.sampled_from([None, None, None, Reason.CANCELLED]),
+    below=st.integers(0, 2),
 )
 LEDGERS = st.builds(
     Ledger,
@@ -326,7 +335,7 @@ def test_a_retry_keeps_every_bound_at_once_and_nothing_else_spends(
     assert of.failed is not None
     assert of.receipt is answer.receipt is GONE
     assert of.stopped is None
-    assert of.attempt < of.policy.budget.attempts
+    assert of.attempt + of.retries_below < of.policy.budget.attempts
     assert of.retries_left_above is None or of.retries_left_above > 0
     assert of.deadline is None or answer.at < of.deadline
     assert answer.delay_s >= max(0.0, of.failed.retry_after_s or 0.0)
