@@ -33,9 +33,7 @@ def check(
     except SettingsError as error:
         if as_json:
             _print_json({"source": error.source, "problems": list(error.problems)})
-        number = "one problem" if len(error.problems) == 1 else f"{len(error.problems)} problems"
-        print(f"turnkeeper: {number} in {error}", file=sys.stderr)
-        return ExitStatus.SETTINGS
+        raise  # main says what is wrong, as for every command
     for warning in found.warnings:
         print(f"turnkeeper: warning: {warning}", file=sys.stderr)
     if as_json:
@@ -86,8 +84,6 @@ def _write_whole(path: str, content: bytes, *, force: bool) -> None:
     With `force` a symbolic link stays, and the file that it names is written.
     """
     target = Path(os.path.realpath(path) if force else path)
-    if not force and os.path.lexists(target):
-        raise FileExistsError
     descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
     try:
         with open(descriptor, "wb") as file:

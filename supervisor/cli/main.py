@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except SettingsError as error:
-        print(f"turnkeeper: {error}", file=sys.stderr)
+        number = "one problem" if len(error.problems) == 1 else f"{len(error.problems)} problems"
+        print(f"turnkeeper: {number} in {error}", file=sys.stderr)
         return ExitStatus.SETTINGS
     except UsageError as error:
         return _usage(error)

@@ -49,6 +49,7 @@ def _more(left: Any, right: Any, part: float = 1.0) -> bool:
     if not isinstance(left, str) or not isinstance(right, str):
         return False
     try:
-        return parse_duration(left) > parse_duration(right) * part
+        most = parse_duration(right) * part
+        return parse_duration(left) > most > 0  # a zero where there may be none is told where it stands
     except ValueError:
         return False

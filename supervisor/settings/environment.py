@@ -41,7 +41,7 @@ def read_environment(environ: Mapping[str, str], policies: Iterable[str]) -> Env
         if not name.startswith(PREFIX) or name in RESERVED:
             continue
         steps = name.removeprefix(PREFIX).lower().split("__")
-        if len(steps) == 1 and steps[0] not in SettingsTable.model_fields:
+        if "__" not in name and steps[0] not in SettingsTable.model_fields:
             strangers.append(name)
         else:
             _take(found, name, steps, environ[name], known)
@@ -58,7 +58,7 @@ def _whole_table(name: str) -> str:
 
 def _take(found: Environment, name: str, steps: list[str], text: str, known: list[str]) -> None:
     if "" in steps:
-        found.problems.append(Problem((name,), "needs a name between each two __"))
+        found.problems.append(Problem((name,), "needs a name before and behind each __"))
         return
     try:
         value = _value(text, whole_table=len(steps) == 1)

@@ -17,7 +17,7 @@ def inherit(policies: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]
 
     They come in an order in which each stands behind its parent, `default` first (an empty table, if it is missing).
     A policy whose parent is wrong extends `default`, so that all the rest of it can be proved. What is not a table
-    is passed on as it is.
+    is passed on as it is; `extends` means nothing any more.
     """
     parents, problems = _parents(policies)
     standing: dict[str, Any] = {"default": policies.get("default", {})}
@@ -28,12 +28,8 @@ def inherit(policies: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]
         for each in reversed(line[:-1]):
             own, parent = policies[each], standing[parents[each]]
             over = isinstance(own, dict) and isinstance(parent, dict)
-            standing[each] = merged(_without_extends(parent), own) if over else own
+            standing[each] = merged(parent, own) if over else own
     return standing, parents, problems
-
-
-def _without_extends(table: Tables) -> Tables:
-    return {key: value for key, value in table.items() if key != "extends"}
 
 
 def merged(below: Tables, above: Tables) -> Tables:

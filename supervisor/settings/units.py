@@ -20,7 +20,7 @@ _BYTES: Final = {
     **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)},
 }
 
-SIZE_PATTERN: Final = f"{_NUMBER}([KMGT]i?)?B"
+SIZE_PATTERN: Final = r"[0-9]{1,30}(\.[0-9]{1,9})?([KMGT]i?)?B"
 """What a size looks like; a regular expression that JSON Schema understands too."""
 
 
