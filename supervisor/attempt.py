@@ -64,6 +64,7 @@ class Attempt:
     _abandoned = False
     _ended = False
     _children_left: "list[tuple[str, Any]] | None" = None  # (what may live, how its end would be seen)
+    _left: Any = None  # once its release has begun: what its end waits for
 
     def __init__(self, run: Standing, effects: Effects) -> None:
         self._run = run

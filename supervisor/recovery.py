@@ -23,12 +23,23 @@ class Left:
     Attributes:
         tasks: still running; their end is the proof.
         guards: what keeps others out of the session until then.
-        ask: asks the work whether it has stopped meanwhile; None: it needs no asking.
+        ask: asks the work whether it has stopped meanwhile.
+        below: what runs within it left. One may be added later: an attempt that was given up may still have them.
     """
 
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
     guards: list[Held] = field(default_factory=list)
     ask: list[Callable[[], Awaitable[bool]]] = field(default_factory=list)
+    below: "list[Left]" = field(default_factory=list)
+
+    def living(self) -> list[asyncio.Task[Any]]:
+        """Return the tasks that have not ended, those below included."""
+        here = [task for task in self.tasks if not task.done()]
+        return here + [task for left in self.below for task in left.living()]
+
+    def asking(self) -> list[Callable[[], Awaitable[bool]]]:
+        """Return whom to ask, those below included."""
+        return self.ask + [ask for left in self.below for ask in left.asking()]
 
 
 class Recovery:
@@ -46,10 +57,13 @@ class Recovery:
         task.add_done_callback(lambda done: self._watching.pop(done, None))
 
     async def _lift_when_ended(self, session: str, run_id: str, attempt: Attempt, left: Left) -> None:
-        if left.tasks:
-            await asyncio.wait(left.tasks)
-        for ask in left.ask:
-            await self._ask_until_stopped(ask)
+        asked: list[Callable[[], Awaitable[bool]]] = []
+        while (living := left.living()) or any(ask not in asked for ask in left.asking()):
+            if living:
+                await asyncio.wait(living)
+                continue
+            asked.append(next(ask for ask in left.asking() if ask not in asked))
+            await self._ask_until_stopped(asked[-1])
         for guard in left.guards:
             guard.let_go(None)
         error, attempt._error = attempt._error, None

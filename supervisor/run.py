@@ -23,7 +23,7 @@ from supervisor.steps.admit import admit
 from supervisor.steps.launch import begin, go, park
 from supervisor.steps.record import drop, failure_of, note, record
 from supervisor.steps.release import release
-from supervisor.steps.running import Running
+from supervisor.steps.running import NotedCancellation, Running
 from supervisor.store.contract import Refused
 from supervisor.tasks import Pending, settled, to_the_end
 
@@ -76,6 +76,8 @@ async def attempt_once(run: Running) -> tuple[Verdict | Refused, Any]:  # noqa: 
             break
         if run.number == 0 or refused.reason is not Refusal.BREAKER_OPEN:
             return refused, None  # a retry waits an open breaker out, from the top
+        if run.stopped is not None:
+            raise NotedCancellation
     if (waiting := go(run, attempt)) is not None:
         await waiting
     failed, error = failure_of(run, attempt), attempt._error
@@ -88,7 +90,7 @@ async def attempt_once(run: Running) -> tuple[Verdict | Refused, Any]:  # noqa: 
     if isinstance(verdict, Pending):
         verdict = await to_the_end(verdict, run.note_cancelled)
     note(run, attempt, failed, receipt, verdict, left)
-    return verdict, attempt._value
+    return verdict, attempt._value if type(verdict) is Finish else None
 
 
 def _close(run: Running, end: Verdict | Refused, value: Any) -> RunReport:

@@ -97,8 +97,11 @@ class Subagents:
             for child in self._children:
                 child.cancel()
         cancelled = await self._wait_for_all()
-        if cancelled is not None:
-            raise cancelled
+        try:
+            if cancelled is not None:
+                raise cancelled
+        finally:
+            del cancelled  # it leads to this frame, and from here to all that the attempt has made
         if error is None:
             self._raise_unseen()
 
@@ -112,7 +115,10 @@ class Subagents:
                 cancelled = caught
                 for child in self._children:
                     child.cancel()
-        return cancelled
+        try:
+            return cancelled
+        finally:
+            del cancelled
 
     def _raise_unseen(self) -> None:
         errors = []

@@ -4,7 +4,7 @@ import asyncio
 
 from policies.failure import Refusal
 from supervisor.events import RunQueued
-from supervisor.steps.running import Running
+from supervisor.steps.running import NotedCancellation, Running
 from supervisor.store.contract import Refused, Waiting
 from supervisor.tasks import Now, Pending, settled, to_the_end
 
@@ -61,7 +61,7 @@ async def _answered(run: Running, answer: Now[Refused | Waiting | None]) -> Refu
         answer = await to_the_end(answer, run.note_cancelled)
         if run.stopped is not None:
             await give_up_place(run)
-            raise asyncio.CancelledError
+            raise NotedCancellation
     return answer
 
 

@@ -17,6 +17,8 @@ from supervisor.tasks import wait_until
 MEMORY_POLL_S: Final = 0.5
 """How often available memory is read again while an attempt waits for it."""
 
+_PAST_S: Final = 0.001
+
 
 class _Line:
     """Waiters for one thing, one at a time at its head; first attempts stand before retries, the head before all."""
@@ -167,11 +169,12 @@ class HostLimits:
         until_head_expires = 0.0
         if len(throttler._task_logs) >= throttler.rate_limit:
             until_head_expires = throttler._task_logs[0] + throttler.period - self._clock.now()
+        until_head_expires += _PAST_S
         if run.deadline is not None and self._clock.now() + until_head_expires >= run.deadline:
             await self._clock.sleep(max(0.0, run.deadline - self._clock.now()))
             return False
         # It asks again each retry_interval: so long that it is asked once. The window is closed on both sides.
-        throttler.retry_interval = max(until_head_expires, 0.0) + 0.001
+        throttler.retry_interval = max(until_head_expires, _PAST_S)
         async with throttler:
             run.start_charged = True
         return True
@@ -185,7 +188,8 @@ class HostLimits:
                 mib = 1024 * 1024
                 detail = f"{available // mib} MiB of memory are available, {least // mib} MiB are asked for"
                 return Refused(*self._over(run, Refusal.LOW_MEMORY, detail))
-            await self._clock.sleep(MEMORY_POLL_S)
+            left_s = MEMORY_POLL_S if run.deadline is None else run.deadline - self._clock.now()
+            await self._clock.sleep(min(MEMORY_POLL_S, left_s))
         return None
 
 

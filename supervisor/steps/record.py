@@ -11,7 +11,7 @@ from supervisor.recovery import Left
 from supervisor.report import AttemptReport
 from supervisor.steps.running import Running
 from supervisor.tasks import Now
-from supervisor.work.call import failed_by
+from supervisor.work.call import failed_by, text_of
 from supervisor.work.let_go import let_go
 
 _WHY: Final = {
@@ -41,7 +41,7 @@ def _overdue(run: Running, attempt: Attempt, cause: Kind) -> str:
     if cause is Kind.IDLE:
         message = f"no heartbeat for {run.policy.attempt.idle_timeout_s:g} s, after {after_s:.3g} s"
     if error is not None and not isinstance(error, asyncio.CancelledError):
-        message += f"; it then raised {type(error).__name__}: {error}"[:500]
+        message += f"; it then raised {type(error).__name__}: {text_of(error)}"[:500]
     return message
 
 
@@ -95,8 +95,12 @@ def _outcome(failed: Failed) -> Outcome:
 def _tell_parent(run: Running, receipt: Unknown, left: Left) -> None:
     """A child that may still live makes its parent's attempt unconfirmed."""
     parent = run.parent_attempt
-    if parent is not None:
-        if parent._children_left is None:
-            parent._children_left = []
-        what = f"session {run.session!r}, a child: {', '.join(receipt.alive)}"
-        parent._children_left.append((what, left))
+    if parent is None:
+        return
+    if parent._left is not None:  # it was given up before its child was: its quarantine waits for both
+        parent._left.below.append(left)
+        return
+    if parent._children_left is None:
+        parent._children_left = []
+    what = f"session {run.session!r}, a child: {', '.join(receipt.alive)}"
+    parent._children_left.append((what, left))

@@ -9,6 +9,7 @@ from supervisor.attempt import Attempt, Held
 from supervisor.recovery import Left
 from supervisor.steps.running import Running
 from supervisor.tasks import Now, start_plain, wait_until
+from supervisor.work.call import text_of
 from supervisor.work.contract import Alive, Stopped, Work
 
 ENDED: Final[tuple[Gone, None]] = (Gone(("task ended",)), None)
@@ -37,19 +38,23 @@ class _Release:
             self.left.tasks.append(task)
         elif task is not None:
             self.steps.append("task ended")
+        attempt._left = self.left
         for what, child in attempt._children_left or ():
             self.alive.append(what)
-            self.left.tasks += child.tasks
-            self.left.ask += child.ask
+            self.left.below.append(child)
 
     async def wait_for(self, task: "asyncio.Task[Any]", until: float) -> bool:
-        """Wait for a task until a moment, whoever cancels the run meanwhile."""
-        while not task.done() and self.run.effects.clock.now() < until:
+        """Wait for a task until a moment, whoever cancels the run meanwhile; where that has passed, for its first step.
+
+        A task that is cancelled before its first step never runs: what it should have released would stay.
+        """
+        while True:
             try:
                 await wait_until(task, until)
             except asyncio.CancelledError as error:
                 self.run.note_cancelled(error)
-        return task.done()
+            else:
+                return task.done()
 
     def share_until(self, waiting: int) -> float:
         """Return until when one step may take: half of what is left while others wait, all of it for the last."""
@@ -73,17 +78,18 @@ class _Release:
             return
         self.steps.append(f"{held.name}{_how_it_ended(task)}")
 
-    async def confirm(self, work: Work[Any]) -> None:
+    async def confirm(self, work: Work[Any], until: float) -> None:
         """Ask work that reaches beyond this process whether it has ended there; if not, it is asked again later."""
         before = len(self.alive)
-        await self._ask(work)
+        await self._ask(work, until)
         if len(self.alive) > before:
             self.left.ask.append(lambda: _has_stopped(work, self.attempt))
 
-    async def _ask(self, work: Work[Any]) -> None:
+    async def _ask(self, work: Work[Any], until: float) -> None:
         task = start_plain(_awaited(work.confirm_stopped(self.attempt)))
-        if not await self.wait_for(task, self.until):
+        if not await self.wait_for(task, until):
             task.cancel()
+            task.add_done_callback(_how_it_ended)
             self.alive.append("the work did not say in time whether it has stopped")
             return
         if task.cancelled() or (raised := task.exception()) is not None:
@@ -103,8 +109,10 @@ class _Release:
         now = self.run.effects.clock.now()
         for name, task in self.overdue:
             if await self.wait_for(task, max(self.until, now + 0.05)):
-                self.steps.append(f"{name}: overdue, cancelled")
+                how = ", cancelled" if task.cancelled() else _how_it_ended(task)
+                self.steps.append(f"{name}: overdue{how}")
             else:
+                task.add_done_callback(_how_it_ended)
                 self.alive.append(f"release step {name!r} of attempt {self.attempt.number} of run {self.run.run_id}")
                 self.left.tasks.append(task)
 
@@ -132,11 +140,11 @@ async def _release_all(
     run, attempt = going.run, going.attempt
     began = run.effects.clock.now() if attempt._stop_at is None else attempt._stop_at
     going.see_task(task)
-    if not callable(run.work) and task is not None:
-        await going.confirm(run.work)
     attempt._scope = None
     guards = [held for held in reversed(scope) if held.guards_session]
     others = [held for held in reversed(scope) if not held.guards_session]
+    if not callable(run.work) and task is not None:
+        await going.confirm(run.work, going.share_until(len(others)))
     for place, held in enumerate(others, start=1):
         await going.let_go(held, error, len(others) - place)
     await going.settle()
@@ -161,7 +169,7 @@ async def _awaited(answer: Any) -> Any:
 
 
 def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".rstrip(": ")
+    return f"{type(error).__name__}: {text_of(error)}".rstrip(": ")
 
 
 def _how_it_ended(task: "asyncio.Task[Any]") -> str:

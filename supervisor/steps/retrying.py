@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 from tenacity import AsyncRetrying, DoAttempt, DoSleep, RetryCallState
 
-from policies.verdict import Retry, Verdict
-from supervisor.steps.running import Running
+from policies.verdict import GiveUp, Reason, Retry, Verdict
+from supervisor.steps.running import NotedCancellation, Running
 from supervisor.store.contract import Refused
 from supervisor.tasks import settled
 
 End = tuple[Verdict | Refused, Any]
+
+_CANCELLED: Final[End] = (GiveUp(Reason.CANCELLED), None)
 
 
 class _Loop(AsyncRetrying):
@@ -42,18 +44,20 @@ async def retrying(run: Running, first: Retry, attempt_once: Callable[[Running],
         launched = run.number
         try:
             end = await attempt_once(run)
-        except asyncio.CancelledError:
-            await _give_back_unless_launched(run, launched)
-            raise
-        if isinstance(end[0], Refused):
+        except asyncio.CancelledError as error:
+            # Not through tenacity: it would keep the exception, in frames that the exception's traceback keeps.
+            run.note_cancelled(error)
+            end = _CANCELLED
+        if end is _CANCELLED or isinstance(end[0], Refused):
             await _give_back_unless_launched(run, launched)
         return end
 
     async def wait(seconds: float) -> None:
-        if seconds <= 0.0:
-            return
         try:
-            await run.effects.clock.sleep(seconds)
+            if run.stopped is not None:  # told so while the record was written
+                raise NotedCancellation
+            if seconds > 0.0:
+                await run.effects.clock.sleep(seconds)
         except asyncio.CancelledError:
             await _give_back_unless_launched(run, run.number)
             raise
@@ -62,6 +66,8 @@ async def retrying(run: Running, first: Retry, attempt_once: Callable[[Running],
     loop = _Loop(retry=_is_retry, wait=lambda state: _seconds_left(run, state), sleep=wait)
     await wait(max(0.0, first.at - run.effects.clock.now()))
     end: End = await loop(next_end)
+    if end is _CANCELLED:
+        raise NotedCancellation
     return end
 
 

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from supervisor.steps.host_limits import HostLimits
 
 
+class NotedCancellation(asyncio.CancelledError):
+    """Ends a run for a cancellation that it took note of before: it says nothing new, least of all whose it was."""
+
+
 class Running(Standing):
     """One run.
 
@@ -93,6 +97,8 @@ class Running(Standing):
 
     def note_cancelled(self, error: asyncio.CancelledError) -> None:
         """Take note of a CancelledError that was raised in this run: by its caller, or by `interrupt`."""
+        if isinstance(error, NotedCancellation):
+            return
         if self._interrupting:
             self._interrupting = False
             self.task.uncancel()

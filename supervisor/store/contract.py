@@ -44,8 +44,9 @@ class Standing:
         number: of its attempt that runs or ran last; 0 before the first.
         parent: the run within whose attempt it was started.
         retries_below: retries that runs started within it have taken from its budget.
-        tokens: reserved for a retry that is not launched yet.
+        retry_reserved: a retry was granted that is not launched yet; `tokens` are what it took.
         holds_permit: it has one of its session's permits.
+        replaces: it cancelled every older run of its session, and waits until each of them is over.
         turn: resolved when its turn comes, with None, or with the refusal that ends its waiting.
         admitted, fence: of the attempt that `begin` began.
     """
@@ -56,8 +57,10 @@ class Standing:
     deadline: float | None = None
     parent: "Standing | None" = None
     retries_below: int = 0
+    retry_reserved: bool = False
     tokens: float = 0.0
     holds_permit: bool = False
+    replaces: bool = False
     turn: "Future[Refused | None] | None" = None
     admitted: Admitted
     fence: int = 0

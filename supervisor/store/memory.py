@@ -1,6 +1,7 @@
 """State in this process's memory. What equals the default is dropped: a healthy, idle session costs nothing."""
 
 import asyncio
+import math
 from collections import deque
 from typing import Final
 
@@ -25,6 +26,7 @@ from supervisor.tasks import wait_until
 FORGET_AFTER_S: Final = 7 * 86400.0
 """A row of failures that nothing was added to for a week is forgotten: session keys may be new for each run."""
 
+_SWEEP_FROM: Final = 4096
 _MOST_SPARE: Final = 64
 _ADMITTED: Final = Admitted(0)
 _NO_LINE: Final[deque[Standing]] = deque(maxlen=0)
@@ -44,7 +46,8 @@ class _Live:
 
     def traffic(self) -> gate.Traffic:
         """What a run that arrives, or waits as the newest, is judged by. It is not in `standing` itself."""
-        return gate.Traffic(self.running, self.in_line, len(self.standing) - self.in_line)
+        retries_in_line = len(self.line) - self.in_line
+        return gate.Traffic(self.running, self.in_line, len(self.standing) - self.in_line, retries_in_line)
 
     def leave_line(self, run: Standing) -> None:
         if run in self.line:
@@ -66,7 +69,7 @@ class MemoryStore:
         self._watchers: dict[str, list[asyncio.Future[None]]] = {}
         self._host = FULL
         self._fence = 0
-        self._sweep_at = 4096
+        self._sweep_at = _SWEEP_FROM
 
     def open(self, clock: Clock, events: Events, host: Bucket | None) -> None:
         self._clock, self._events, self._host_rule = clock, events, host
@@ -122,6 +125,7 @@ class MemoryStore:
                     older.interrupt(Reason.REPLACED)
                 if live.newest is not None:
                     live.newest.interrupt(Reason.REPLACED)
+                run.replaces = True
             case gate.Answer.WAIT_AS_NEWEST:
                 self._displace_newest(live)
                 run.turn = asyncio.get_running_loop().create_future()
@@ -182,6 +186,8 @@ class MemoryStore:
     def _pass_on(self, live: _Live) -> None:
         """Let whoever stands first go, while the rule of the one that stands first allows it. Nobody passes it."""
         while live.line and gate.may_enter(live.line[0].policy.gate, live.running):
+            if live.line[0].replaces and next(iter(live.standing)) is not live.line[0]:
+                return  # an older run is not over yet: it may be in its backoff, or hold another permit
             head = live.line.popleft()
             live.in_line -= head.number == 0
             self._grant(live, head)
@@ -230,7 +236,8 @@ class MemoryStore:
             self._set_breaker(run, before, after)
         if run.number == 0:
             self._deposit(run)
-        run.tokens = 0.0
+        else:
+            run.retry_reserved, run.tokens = False, 0.0
         run.admitted = admitted
         self._fence += 1
         run.fence = self._fence
@@ -283,7 +290,7 @@ class MemoryStore:
         self._set_tokens(session, ledger.session)
         self._host = ledger.host
         if isinstance(verdict, Retry):
-            run.tokens = verdict.tokens
+            run.retry_reserved, run.tokens = True, verdict.tokens
             if run.parent is not None:
                 run.charge_parents(1)
         self._set_breaker(run, before, ledger.breaker)
@@ -295,12 +302,14 @@ class MemoryStore:
             self._events.emit(SessionQuarantined(run.session, run.run_id, self._clock.wall(), receipt))
 
     def give_back(self, run: Standing) -> None:
+        if not run.retry_reserved:
+            return
         if run.tokens:
             now, tokens = self._now(), self._tokens.get(run.session, FULL)
             self._set_tokens(run.session, budget.give_back(run.policy.budget.session, tokens, run.tokens, now))
             if self._host_rule is not None:
                 self._host = budget.give_back(self._host_rule, self._host, run.tokens, now)
-            run.tokens = 0.0
+        run.retry_reserved, run.tokens = False, 0.0
         run.charge_parents(-1)
 
     def end(self, run: Standing) -> None:
@@ -318,8 +327,7 @@ class MemoryStore:
         if after is before:
             return
         self._breakers[session] = after
-        if len(self._breakers) > self._sweep_at:
-            self._sweep()
+        self._sweep_if_many()
         if session in self._watchers:
             self._wake_watchers(session)
         if self._events.listeners and type(after) is not type(before):
@@ -335,6 +343,7 @@ class MemoryStore:
     def _set_tokens(self, session: str, tokens: Tokens) -> None:
         if tokens is not FULL:
             self._tokens[session] = tokens
+            self._sweep_if_many()
         elif session in self._tokens:
             del self._tokens[session]
 
@@ -350,18 +359,18 @@ class MemoryStore:
             if isinstance(state, Closed) and not state.in_a_row and not state.outcomes:
                 del self._breakers[session]
 
-    def _sweep(self) -> None:
-        """Forget closed breakers that nothing was added to for a week; asked each time their number has doubled."""
+    def _sweep_if_many(self) -> None:
+        """Forget what nothing was added to for a week; done each time that what is kept has doubled."""
+        if len(self._breakers) <= self._sweep_at and len(self._tokens) <= self._sweep_at:
+            return
         long_ago = self._now() - FORGET_AFTER_S
         for session, state in tuple(self._breakers.items()):
-            if not isinstance(state, Closed) or session in self._live:
-                continue
-            if not state.outcomes or state.outcomes[-3] < long_ago:
+            if session not in self._live and _last_change(state) < long_ago:
                 del self._breakers[session]
         for session, tokens in tuple(self._tokens.items()):
             if tokens.at < long_ago:
                 del self._tokens[session]
-        self._sweep_at = max(4096, 2 * len(self._breakers))
+        self._sweep_at = max(_SWEEP_FROM, 2 * len(self._breakers), 2 * len(self._tokens))
 
     async def breaker_moved(self, session: str, until: float | None) -> None:
         watcher = asyncio.get_running_loop().create_future()
@@ -396,3 +405,14 @@ class MemoryStore:
         for watcher in self._watchers.pop(session, ()):
             if not watcher.done():
                 watcher.set_result(None)
+
+
+def _last_change(state: State) -> float:
+    """Return a moment that nothing has happened since; infinity where the state does not tell."""
+    match state:
+        case Closed():
+            return state.outcomes[-3] if state.outcomes else -math.inf
+        case Open():
+            return state.until
+        case HalfOpen():
+            return math.inf

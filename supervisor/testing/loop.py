@@ -190,7 +190,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _run_once(self) -> None:
         """Run what is ready now, but not what that makes ready; or else move time to the next timer."""
         self._make_due_ready()
-        ran = False
+        ran, handle = False, None
         for _ in range(len(self._ready)):
             handle = self._order.next(self._ready)
             if handle is None:
@@ -198,6 +198,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             ran = True
             if not handle._cancelled:
                 handle._run()
+        handle = None  # as asyncio does: an exception's frames lead here, and from here to the task that has it
         if ran:
             self._count_round()
         elif not self._stopping:

@@ -21,14 +21,19 @@ def failed_by(error: BaseException, rules: tuple[Rule, ...], wall: float) -> Fai
 
     `wall` is the moment in seconds since 1970: a Retry-After may be a date.
     """
-    try:
-        text = str(error)
-    except Exception as broken:
-        text = f"(its text cannot be read: {type(broken).__name__})"
+    text = text_of(error)
     message = text if isinstance(error, Failure | SessionLocked) else f"{type(error).__name__}: {text}".rstrip(": ")
     facts = Facts(names(type(error)), text, status_of(error))
     kind = classify(rules, facts, known_kind(error, rules))
     return Failed(kind, message[:_MOST_MESSAGE], retry_after_s(error, wall), traceback=where(error))
+
+
+def text_of(error: BaseException) -> str:
+    """Return what an exception says, also of one that cannot say it."""
+    try:
+        return str(error)
+    except Exception as broken:
+        return f"(its text cannot be read: {type(broken).__name__})"
 
 
 def names(cls: type[BaseException]) -> tuple[str, ...]:
@@ -69,14 +74,14 @@ def _kind_of_child(error: RunFailed) -> Kind:
 
 
 def _kind_of_member(error: BaseException, rules: tuple[Rule, ...]) -> Kind:
-    return classify(rules, Facts(names(type(error)), str(error), status_of(error)), known_kind(error, rules))
+    return classify(rules, Facts(names(type(error)), text_of(error), status_of(error)), known_kind(error, rules))
 
 
 def status_of(error: BaseException) -> int | None:
     """Return the HTTP status that an exception carries, as httpx, aiohttp, requests and the model clients do."""
-    for holder in (error, getattr(error, "response", None)):
+    for holder in (error, _read(error, "response")):
         for name in ("status_code", "status"):
-            status = getattr(holder, name, None)
+            status = _read(holder, name)
             if isinstance(status, int) and 400 <= status <= 599:
                 return status
     return None
@@ -87,14 +92,21 @@ def retry_after_s(error: BaseException, wall: float) -> float | None:
     if isinstance(error, RunFailed):
         last = error.report.attempts[-1].failure if error.report.attempts else None
         return None if last is None else last.retry_after_s
-    stated = getattr(error, "retry_after", None)
+    stated = _read(error, "retry_after")
     if isinstance(stated, int | float) and not isinstance(stated, bool):
         return _sane(float(stated))
-    response = getattr(error, "response", None)
-    headers = getattr(response, "headers", None) or getattr(error, "headers", None)
+    headers = _read(_read(error, "response"), "headers") or _read(error, "headers")
     if headers is None:
         return None
     return _from_headers(headers, wall)
+
+
+def _read(holder: object, name: str) -> Any:
+    """Return an attribute, None where there is none or it cannot be read: a property of a stranger may raise."""
+    try:
+        return getattr(holder, name, None)
+    except Exception:
+        return None
 
 
 def _from_headers(headers: Mapping[str, Any], wall: float) -> float | None:

@@ -1,0 +1,288 @@
+"""Bugs, each the smallest change of the engine that makes it: to see that the checker would find them.
+
+The product knows nothing of them: a part of it is replaced while a simulation runs.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import policies.breaker
+import policies.verdict
+import supervisor.attempt
+import supervisor.recovery
+import supervisor.run
+import supervisor.steps.admit
+import supervisor.steps.host_limits
+import supervisor.steps.launch
+import supervisor.steps.release
+import supervisor.steps.retrying
+import supervisor.steps.running
+import supervisor.steps.stop
+import supervisor.store.memory
+from policies.breaker import Report
+from policies.failure import Failed, Gone, Kind, Outcome, Receipt, Unknown
+from policies.gate import Traffic
+from policies.verdict import Reason, Verdict
+from supervisor.attempt import Attempt, Held
+from supervisor.steps.host_limits import HostLimits
+from supervisor.steps.running import Running
+from supervisor.store.contract import Refused, Standing, Waiting
+from supervisor.store.memory import MemoryStore
+from supervisor.tasks import settled, start_plain
+from tests.simulation.simulate import Plant
+
+_ = Outcome
+
+
+class Replaced(Plant):
+    """Parts of the engine replaced: (owner, name, what stands there instead of it)."""
+
+    def __init__(self, *parts: tuple[Any, str, Any], store: type[MemoryStore] = MemoryStore) -> None:
+        self.parts = parts
+        self.store = store
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for owner, name, instead in self.parts:
+                stack.enter_context(patch.object(owner, name, instead))
+            yield
+
+
+# --- the gate
+
+
+class PermitLeaks(MemoryStore):
+    """Cancelled in the instant in which its turn came, a run keeps the permit."""
+
+    def leave(self, run: Standing) -> None:
+        if run.holds_permit and run.turn is not None:
+            run.turn = None
+            self._live[run.session].standing.pop(run, None)
+            return
+        super().leave(run)
+
+
+class LostWakeUp(MemoryStore):
+    """A permit that is given back by a run that leaves is not passed on."""
+
+    def leave(self, run: Standing) -> None:
+        passing_on, self._pass_on = self._pass_on, lambda _live: None  # type: ignore[method-assign]
+        super().leave(run)
+        self._pass_on = passing_on  # type: ignore[method-assign]
+
+
+class LastComeFirstServed(MemoryStore):
+    """The line is served from its end."""
+
+    def _stand_in_line(self, live: Any, run: Standing) -> Waiting:
+        answer = super()._stand_in_line(live, run)
+        if run in live.line and len(live.line) > 1:
+            live.line.remove(run)
+            live.line.appendleft(run)
+        return answer
+
+
+class LineForgotten(MemoryStore):
+    """When the breaker opens, those in line are not told."""
+
+    def _refuse_line(self, *_args: Any) -> None:
+        pass
+
+
+class EndlessWait(MemoryStore):
+    """Neither `wait` nor the deadline bounds the time in line."""
+
+    async def turn(self, run: Standing, until: float | None) -> Refused | None:
+        return await super().turn(run, None if until is None else until + 10.0)
+
+
+def _traffic_without_backoff(live: Any) -> Traffic:
+    """Runs in their backoff are not under way."""
+    return Traffic(live.running, live.in_line, live.running, len(live.line) - live.in_line)
+
+
+# --- tokens
+
+
+async def _token_kept(_run: Running, _launched: int) -> None:
+    """Cancelled in its backoff, a retry does not give its token back."""
+
+
+def _parent_not_charged(_run: Standing, _retries: int) -> None:
+    """A retry of a nested run takes nothing from its parent."""
+
+
+class FreeRetries(MemoryStore):
+    """The token of a retry is given back when it is launched."""
+
+    def begin(self, run: Standing) -> Any:
+        if run.tokens:
+            self.give_back(run)
+        return super().begin(run)
+
+
+# --- the receipt
+
+
+class RetryOnUnknown(MemoryStore):
+    """What was not proved dead is taken for gone."""
+
+    def record(self, run: Standing, failed: Failed | None, receipt: Receipt, stopped: Reason | None) -> Verdict:
+        if isinstance(receipt, Unknown) and failed is not None:
+            failed, receipt = Failed(Kind.TIMEOUT, failed.message), Gone(receipt.steps)
+        return super().record(run, failed, receipt, stopped)
+
+
+_release = supervisor.steps.release.release
+
+
+def _release_later(run: Running, attempt: Attempt, error: BaseException | None) -> Any:
+    """The verdict does not wait for the release."""
+    released = _release(run, attempt, error)
+    if asyncio.iscoroutine(released):
+        start_plain(released)
+        return supervisor.steps.release.ENDED
+    return released
+
+
+def _unguarded(self: Attempt, path: Any, lock: Any) -> None:
+    """The lock is let go though the work may live."""
+    if self._scope is None:
+        self._scope = []
+    self._scope.append(Held(f"lock {path}.lock", lambda _: lock.release()))
+
+
+def _drop_kept(run: Running, attempt: Attempt, error: BaseException) -> None:
+    """The run keeps the exception of its last attempt."""
+    run.last_error = error  # type: ignore[attr-defined]
+    attempt._error = None
+
+
+async def _lift_at_once(self: Any, session: str, run_id: str, _attempt: Attempt, _left: Any) -> None:
+    """A quarantine ends after a while, whatever lives."""
+    await self._clock.sleep(0.5)
+    await self._store.lift(session, run_id)
+
+
+# --- the breaker
+
+
+_record_half_open = policies.breaker._record_half_open
+
+
+def _place_leaks(rule: Any, state: Any, report: Report, now: float, draw: Any) -> Any:
+    """A trial with an uncounted outcome keeps its place."""
+    return state if report is Report.UNCOUNTED else _record_half_open(rule, state, report, now, draw)
+
+
+_breaker_record = policies.breaker.record
+
+
+def _late_counts(rule: Any, state: Any, admitted: Any, report: Report, now: float, draw: Any) -> Any:
+    """A report from before a transition counts."""
+    now_admitted = policies.breaker.Admitted(state.generation, admitted.trial)
+    return _breaker_record(rule, state, now_admitted, report, now, draw)
+
+
+_report_of = policies.verdict.report_of
+
+
+def _cancellation_counts(case: Any) -> Report:
+    """A cancellation counts as a failure."""
+    return Report.COUNTED if case.stopped is not None and case.failed is not None else _report_of(case)
+
+
+def _no_trials(_rule: Any, _state: Any, _now: float) -> None:
+    """Half open, everybody may try."""
+
+
+# --- cancellation and time
+
+
+_stop = supervisor.steps.stop.stop
+
+
+def _stop_twice(run: Running, attempt: Attempt, cause: Any, *rest: Any) -> None:
+    """A second cancellation is passed on to the work."""
+    task = attempt._task
+    if attempt._stop_at is not None and task is not None and not task.done():
+        task.cancel()
+    _stop(run, attempt, cause, *rest)
+
+
+def _cancellation_swallowed(self: Running, error: asyncio.CancelledError) -> None:
+    """A cancelled caller is told that its run has failed."""
+    self._interrupting = False
+    self.task.uncancel()
+    if self.interrupted is None:
+        self.interrupted = Reason.REPLACED
+
+
+def _uncancelled(self: Running, error: asyncio.CancelledError) -> None:
+    """A run that is replaced raises CancelledError at its caller."""
+    self.cancelled = error.args
+
+
+def _no_heartbeat(_attempt: Attempt) -> None:
+    """A heartbeat does not count."""
+
+
+async def _leave_slot(run: Running) -> None:
+    """Whoever gives its place up keeps its slot."""
+    await settled(run.effects.store.leave(run), run.note_cancelled)
+
+
+def _slots_not_handed_out(self: HostLimits, run: Running) -> None:
+    """A slot that comes back is not handed out to those who wait."""
+    if run.holds_slot:
+        run.holds_slot = False
+        self._running -= 1
+
+
+_due = policies.verdict._due
+
+
+def _retry_after_ignored(case: Any, failed: Failed, state: Any, now: float, draw: Any) -> float:
+    """Retry-After is not waited for."""
+    return _due(case, Failed(failed.kind, failed.message), state, now, draw)
+
+
+PLANTED: dict[str, Callable[[], Plant]] = {
+    "permit leaks when cancelled as its turn comes": lambda: Replaced(store=PermitLeaks),
+    "a permit that is given back in line is not passed on": lambda: Replaced(store=LostWakeUp),
+    "the line is served from its end": lambda: Replaced(store=LastComeFirstServed),
+    "the line is not told that the breaker opens": lambda: Replaced(store=LineForgotten),
+    "the wait in line has no end": lambda: Replaced(store=EndlessWait),
+    "overlap does not see backoffs": lambda: Replaced(
+        (supervisor.store.memory._Live, "traffic", _traffic_without_backoff)
+    ),
+    "the token is kept when cancelled in backoff": lambda: Replaced(
+        (supervisor.steps.retrying, "_give_back_unless_launched", _token_kept)
+    ),
+    "retries cost nothing": lambda: Replaced(store=FreeRetries),
+    "nested retries do not charge the parent": lambda: Replaced((Standing, "charge_parents", _parent_not_charged)),
+    "retry on an unknown receipt": lambda: Replaced(store=RetryOnUnknown),
+    "the verdict comes before the release": lambda: Replaced((supervisor.run, "release", _release_later)),
+    "the lock is let go while the work lives": lambda: Replaced((Attempt, "_keep", _unguarded)),
+    "the exception is kept": lambda: Replaced((supervisor.run, "drop", _drop_kept)),
+    "a quarantine is lifted by age": lambda: Replaced(
+        (supervisor.recovery.Recovery, "_lift_when_ended", _lift_at_once)
+    ),
+    "a trial place leaks on an uncounted outcome": lambda: Replaced(
+        (policies.breaker, "_record_half_open", _place_leaks)
+    ),
+    "a late report counts": lambda: Replaced((policies.verdict, "record", _late_counts)),
+    "a cancellation counts for the breaker": lambda: Replaced((policies.verdict, "report_of", _cancellation_counts)),
+    "half open, everybody may try": lambda: Replaced((policies.breaker, "_trial_refused", _no_trials)),
+    "a second cancellation cuts the stop short": lambda: Replaced((supervisor.steps.launch, "stop", _stop_twice)),
+    "a cancelled caller sees a failure": lambda: Replaced((Running, "note_cancelled", _cancellation_swallowed)),
+    "a replaced run raises CancelledError": lambda: Replaced((Running, "note_cancelled", _uncancelled)),
+    "heartbeats do not count": lambda: Replaced((Attempt, "heartbeat", _no_heartbeat)),
+    "a slot leaks where a lock is busy": lambda: Replaced((supervisor.steps.launch, "give_up_place", _leave_slot)),
+    "a slot that comes back is not handed out": lambda: Replaced((HostLimits, "leave", _slots_not_handed_out)),
+    "Retry-After is ignored": lambda: Replaced((policies.verdict, "_due", _retry_after_ignored)),
+}
