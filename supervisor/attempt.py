@@ -105,6 +105,9 @@ class Attempt:
         name = f"closed {type(manager).__name__}"
         if isinstance(manager, AbstractAsyncContextManager):
             value: T = await manager.__aenter__()
+            if self._ended:  # the work lived on after it was given up
+                await manager.__aexit__(None, None, None)
+                raise RuntimeError(f"{self!r} is over: it can open nothing more")
             scope.append(Held(name, lambda error: manager.__aexit__(*_parts(error))))
         elif isinstance(manager, AbstractContextManager):
             value = manager.__enter__()
@@ -198,9 +201,10 @@ def current_attempt() -> Attempt | None:
 
 def must_be_work(work: Any) -> None:
     """Raise a TypeError for what cannot be work."""
-    if not callable(work) and not callable(getattr(work, "start", None)):
+    if not callable(work) and not all(callable(getattr(work, name, None)) for name in ("start", "confirm_stopped")):
         raise TypeError(
-            f"work is a callable that returns an awaitable, or has start(attempt); got {type(work).__name__}"
+            "work is a callable that returns an awaitable, or has start(attempt) and confirm_stopped(attempt); "
+            f"got {type(work).__name__}"
         )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any
@@ -124,10 +125,11 @@ Listener = Callable[[Any], Awaitable[None] | None]
 class Delivery:
     """The queue of one listener. A full queue drops its newest event and counts it in `dropped`."""
 
-    __slots__ = ("_listener", "_queue", "_task", "capacity", "dropped", "failed")
+    __slots__ = ("_context", "_listener", "_queue", "_task", "capacity", "dropped", "failed")
 
     def __init__(self, listener: Listener, capacity: int) -> None:
         self._listener = listener
+        self._context = copy_context()
         self._queue: deque[Event] = deque()
         self._task: asyncio.Task[None] | None = None
         self.capacity = capacity
@@ -141,7 +143,9 @@ class Delivery:
             return
         self._queue.append(event)
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._deliver())
+            # Not in the context of whoever has news: a slow listener would keep what an attempt's variables hold, and
+            # a run that it starts would pass for a child of that attempt.
+            self._task = asyncio.get_running_loop().create_task(self._deliver(), context=self._context.copy())
 
     async def _deliver(self) -> None:
         try:
@@ -155,10 +159,18 @@ class Delivery:
             answer = self._listener(event)
             if isawaitable(answer):
                 await answer
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            self._note_failed(error)  # something that it waited for was cancelled, not the delivery
         except Exception as error:
-            self.failed += 1
-            if self.failed == 1:  # once: a broken listener must not fill the log
-                _log.warning("a listener raised %s: %s; it goes on getting events", type(error).__name__, error)
+            self._note_failed(error)
+
+    def _note_failed(self, error: BaseException) -> None:
+        self.failed += 1
+        if self.failed == 1:  # once: a broken listener must not fill the log
+            _log.warning("a listener raised %s: %s; it goes on getting events", type(error).__name__, error)
 
     async def drain(self, within_s: float) -> None:
         """Wait until everything queued was delivered, at most `within_s` seconds; then stop delivering."""

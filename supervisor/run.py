@@ -50,11 +50,13 @@ async def supervise(run: Running) -> RunReport:
             await settled(run.effects.store.end(run), run.note_cancelled)
     finally:
         run.effects.over(run)
-    report = _close(run, end, value)
-    if run.cancelled is not None:
-        raise asyncio.CancelledError(*run.cancelled)
-    if run.fatal is not None:
-        raise run.fatal
+        run.forget()
+    report, cancelled, fatal = _close(run, end, value), run.cancelled, run.fatal
+    del run  # what is raised here leads to this frame; from there the run would lead to the task that has the exception
+    if cancelled is not None:
+        raise asyncio.CancelledError(*cancelled)
+    if fatal is not None:
+        raise fatal
     return report
 
 
@@ -90,7 +92,9 @@ async def attempt_once(run: Running) -> tuple[Verdict | Refused, Any]:  # noqa: 
     if isinstance(verdict, Pending):
         verdict = await to_the_end(verdict, run.note_cancelled)
     note(run, attempt, failed, receipt, verdict, left)
-    return verdict, attempt._value if type(verdict) is Finish else None
+    # Whoever still has the attempt (a cancelled timer keeps the context it was set in) has not what the work made.
+    value, attempt._value = attempt._value, None
+    return verdict, value if type(verdict) is Finish else None
 
 
 def _close(run: Running, end: Verdict | Refused, value: Any) -> RunReport:

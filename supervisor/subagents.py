@@ -100,10 +100,11 @@ class Subagents:
         try:
             if cancelled is not None:
                 raise cancelled
+            if error is None:
+                self._raise_unseen()
         finally:
             del cancelled  # it leads to this frame, and from here to all that the attempt has made
-        if error is None:
-            self._raise_unseen()
+            self._children = []  # so does the exception that the task of each keeps
 
     async def _wait_for_all(self) -> asyncio.CancelledError | None:
         """Wait until every child is over, whoever cancels meanwhile; return that cancellation."""

@@ -110,7 +110,8 @@ async def _stand_in_line(run: Running, until: float | None) -> Refused | None:
 
 
 async def give_up_place(run: Running) -> None:
-    """Give back permit, slot and place in line; each goes to whoever is next."""
+    """Give back permit, slot and place in line; each goes to whoever is next. A start that was charged is lost."""
     if run.host is not None:
         run.host.leave(run)
+        run.start_charged = False
     await settled(run.effects.store.leave(run), run.note_cancelled)

@@ -55,12 +55,11 @@ def _of_group(group: Path) -> int | None:
     for most, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
         try:
             limit_text = (group / most).read_text(encoding="ascii").strip()
+            limit = _NO_LIMIT if limit_text == "max" else int(limit_text)
             usage = int((group / used).read_text(encoding="ascii"))
         except (OSError, ValueError):
             continue
-        if limit_text == "max" or int(limit_text) >= _NO_LIMIT:
-            return None
-        return max(0, int(limit_text) - usage + _droppable(group))
+        return None if limit >= _NO_LIMIT else max(0, limit - usage + _droppable(group))
     return None
 
 
@@ -70,4 +69,5 @@ def _droppable(group: Path) -> int:
     except OSError:
         return 0
     stat = dict(line.split(" ", 1) for line in lines)
-    return int(stat.get("inactive_file") or stat.get("total_inactive_file") or 0)
+    # In cgroup v1 the usage is that of the groups below too, and so is the total.
+    return int(stat.get("total_inactive_file") or stat.get("inactive_file") or 0)

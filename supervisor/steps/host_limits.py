@@ -136,9 +136,7 @@ class HostLimits:
             return Refused(*self._over(run, Refusal.HOST_FULL, "too many attempts wait for a start"))
         self._door_taken = True
         try:
-            if needs_start and not await self._get_start(run):
-                return Refused(*self._over(run, Refusal.HOST_FULL, "no start was left before the deadline"))
-            return await self._get_memory(run)
+            return await self._get_memory_and_start(run, needs_start=needs_start)
         finally:
             self._open_door()
 
@@ -163,21 +161,34 @@ class HostLimits:
         else:
             place.set_result(None)  # the door stays taken: it is handed over
 
-    async def _get_start(self, run: Running) -> bool:
+    async def _get_memory_and_start(self, run: Running, *, needs_start: bool) -> Refused | None:
+        """Charge the start last: one that was charged and then waited for memory would be launched in a later period,
+        beside all that are charged in that one.
+        """
+        while True:
+            if (refused := await self._get_memory(run)) is not None:
+                return refused
+            wait_s = self._until_a_start_s() if needs_start else 0.0
+            if wait_s <= 0.0:
+                break
+            if run.deadline is not None and self._clock.now() + wait_s >= run.deadline:
+                await self._clock.sleep(max(0.0, run.deadline - self._clock.now()))
+                return Refused(*self._over(run, Refusal.HOST_FULL, "no start was left before the deadline"))
+            await self._clock.sleep(wait_s)
+        if needs_start and self._throttler is not None:
+            async with self._throttler:  # it has room: it does not poll
+                run.start_charged = True
+        return None
+
+    def _until_a_start_s(self) -> float:
         throttler = self._throttler
-        assert throttler is not None
-        until_head_expires = 0.0
-        if len(throttler._task_logs) >= throttler.rate_limit:
-            until_head_expires = throttler._task_logs[0] + throttler.period - self._clock.now()
-        until_head_expires += _PAST_S
-        if run.deadline is not None and self._clock.now() + until_head_expires >= run.deadline:
-            await self._clock.sleep(max(0.0, run.deadline - self._clock.now()))
-            return False
-        # It asks again each retry_interval: so long that it is asked once. The window is closed on both sides.
-        throttler.retry_interval = max(until_head_expires, _PAST_S)
-        async with throttler:
-            run.start_charged = True
-        return True
+        assert throttler is not None, "asked only where starts are limited"
+        throttler.flush()  # type: ignore[no-untyped-call]
+        if len(throttler._task_logs) < throttler.rate_limit:
+            return 0.0
+        # The window is closed on both sides: a start at the very end of a period still counts.
+        expires_at: float = throttler._task_logs[0] + throttler.period
+        return max(0.0, expires_at - self._clock.now()) + _PAST_S
 
     async def _get_memory(self, run: Running) -> Refused | None:
         least = self._min_available_memory

@@ -103,6 +103,8 @@ async def _carry_out(attempt: Attempt, work: Any) -> None:
         attempt._value = await awaitable
     except BaseException as error:
         attempt._error = error
+    if attempt._stop_at is not None:
+        return  # once told to stop, its end wakes the run: woken from here, the run would go on before the task is gone
     waiter = attempt._waiter
     if waiter is not None and not waiter.done():
         waiter.set_result(None)

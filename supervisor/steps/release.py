@@ -11,6 +11,7 @@ from supervisor.steps.running import Running
 from supervisor.tasks import Now, start_plain, wait_until
 from supervisor.work.call import text_of
 from supervisor.work.contract import Alive, Stopped, Work
+from supervisor.work.let_go import let_go
 
 ENDED: Final[tuple[Gone, None]] = (Gone(("task ended",)), None)
 """The receipt of an attempt whose task has ended and that held nothing."""
@@ -26,6 +27,7 @@ class _Release:
         self.alive: list[str] = []
         self.left = Left()
         self.overdue: list[tuple[str, asyncio.Task[Any]]] = []
+        self.raised: list[BaseException] = []
         self.until = run.effects.clock.now() + run.policy.attempt.grace_s
 
     def see_task(self, task: "asyncio.Task[None] | None") -> None:
@@ -71,12 +73,19 @@ class _Release:
             task = start_plain(_awaited(answer))
         except BaseException as raised:
             self.steps.append(f"{held.name}: {_text(raised)}")
+            self.raised.append(raised)
             return
         if not await self.wait_for(task, self.share_until(waiting)):
             task.cancel()
             self.overdue.append((held.name, task))
             return
-        self.steps.append(f"{held.name}{_how_it_ended(task)}")
+        self.steps.append(f"{held.name}{self.how_it_ended(task)}")
+
+    def how_it_ended(self, task: "asyncio.Task[Any]") -> str:
+        """Return how a step ended, and keep what it raised until the others have seen the failure it may lead to."""
+        if (raised := _raised_by(task)) is not None:
+            self.raised.append(raised)
+        return _how_it_ended(task)
 
     async def confirm(self, work: Work[Any], until: float) -> None:
         """Ask work that reaches beyond this process whether it has ended there; if not, it is asked again later."""
@@ -86,14 +95,14 @@ class _Release:
             self.left.ask.append(lambda: _has_stopped(work, self.attempt))
 
     async def _ask(self, work: Work[Any], until: float) -> None:
-        task = start_plain(_awaited(work.confirm_stopped(self.attempt)))
+        task = start_plain(_asked(work, self.attempt))
         if not await self.wait_for(task, until):
             task.cancel()
-            task.add_done_callback(_how_it_ended)
+            task.add_done_callback(_let_go_of)
             self.alive.append("the work did not say in time whether it has stopped")
             return
         if task.cancelled() or (raised := task.exception()) is not None:
-            self.alive.append("the work could not say whether it has stopped" + _how_it_ended(task))
+            self.alive.append("the work could not say whether it has stopped" + self.how_it_ended(task))
             return
         del raised
         match task.result():
@@ -109,10 +118,11 @@ class _Release:
         now = self.run.effects.clock.now()
         for name, task in self.overdue:
             if await self.wait_for(task, max(self.until, now + 0.05)):
-                how = ", cancelled" if task.cancelled() else _how_it_ended(task)
+                how = self.how_it_ended(task)
+                how = ", cancelled" if task.cancelled() else how
                 self.steps.append(f"{name}: overdue{how}")
             else:
-                task.add_done_callback(_how_it_ended)
+                task.add_done_callback(_let_go_of)
                 self.alive.append(f"release step {name!r} of attempt {self.attempt.number} of run {self.run.run_id}")
                 self.left.tasks.append(task)
 
@@ -148,6 +158,8 @@ async def _release_all(
     for place, held in enumerate(others, start=1):
         await going.let_go(held, error, len(others) - place)
     await going.settle()
+    for raised in going.raised:
+        let_go(raised)
     if not going.alive:
         for held in guards:
             await going.let_go(held, error, 0)
@@ -157,11 +169,19 @@ async def _release_all(
     return Unknown(tuple(going.alive), steps, run.effects.clock.now() - began), going.left
 
 
+async def _asked(work: Work[Any], attempt: Attempt) -> Any:
+    return await work.confirm_stopped(attempt)  # called in here: it may raise before there is anything to await
+
+
 async def _has_stopped(work: Work[Any], attempt: Attempt) -> bool:
+    """Ask again, within the grace: no answer is no proof, and must not end the asking."""
+    task = start_plain(_asked(work, attempt))
+    task.add_done_callback(_let_go_of)
     try:
-        return isinstance(await work.confirm_stopped(attempt), Stopped)
-    except Exception:
-        return False  # not a proof
+        await wait_until(task, asyncio.get_running_loop().time() + attempt._run.policy.attempt.grace_s)
+    finally:
+        task.cancel()
+    return task.done() and _how_it_ended(task) == "" and isinstance(task.result(), Stopped)
 
 
 async def _awaited(answer: Any) -> Any:
@@ -170,6 +190,22 @@ async def _awaited(answer: Any) -> Any:
 
 def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {text_of(error)}".rstrip(": ")
+
+
+def _raised_by(task: "asyncio.Task[Any]") -> BaseException | None:
+    """Return what a task has raised, its CancelledError too: the task keeps that as well."""
+    if not task.cancelled():
+        return task.exception()
+    try:
+        task.result()
+    except asyncio.CancelledError as error:
+        return error
+    return None
+
+
+def _let_go_of(task: "asyncio.Task[Any]") -> None:
+    if (raised := _raised_by(task)) is not None:
+        let_go(raised)
 
 
 def _how_it_ended(task: "asyncio.Task[Any]") -> str:

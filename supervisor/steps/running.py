@@ -106,6 +106,13 @@ class Running(Standing):
                 return
         self.cancelled = error.args
 
+    def forget(self) -> None:
+        """The run is over. Its work and its task may lead to all that an attempt has made, and a cancelled timer of the
+        work still leads here: it keeps the context that it was set in, and with it `current_attempt()`.
+        """
+        self.work = None
+        del self.task
+
     def about(self) -> tuple[str, str, float]:
         """Return the fields that every event begins with."""
         return self.session, self.run_id, self.effects.clock.wall()

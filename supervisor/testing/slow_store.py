@@ -2,7 +2,7 @@
 
 import random  # noqa: TID251 - seeded: the same seed is slow in the same places
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from policies.budget import Bucket
 from policies.failure import Failed, Receipt
@@ -12,6 +12,8 @@ from supervisor.events import Events
 from supervisor.store.contract import Refused, Standing, Store, Waiting
 from supervisor.tasks import Now, Pending
 from supervisor.testing.faults import Slowness
+
+T = TypeVar("T")
 
 
 class SlowStore:
@@ -62,18 +64,17 @@ class SlowStore:
         await self._maybe_wait()
         await self._inner.reset(session)
 
-    def _answer(self, call: Callable[..., Any], *args: Any) -> Any:
+    def _answer(self, call: Callable[..., Now[T]], *args: Any) -> Now[T]:
         if self._dice.random() >= self._slowness.share:
             return call(*args)
         return self._late(call, *args)
 
-    async def _late(self, call: Callable[..., Any], *args: Any) -> Any:
+    async def _late(self, call: Callable[..., Now[T]], *args: Any) -> T:
         await self._wait()
         answer = call(*args)
-        if isinstance(answer, Pending):
-            answer = await answer
+        settled = await answer if isinstance(answer, Pending) else answer
         await self._wait()
-        return answer
+        return settled
 
     async def _maybe_wait(self) -> None:
         if self._dice.random() < self._slowness.share:

@@ -1,11 +1,12 @@
 """An async function as work: what its exception says, as text and numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from math import isfinite
 from typing import Any, Final
 
-from policies.classification import Facts, Rule, classify
+from policies.classification import Facts, Rule, classify, matches
 from policies.failure import Failed, Kind, least_retryable
 from supervisor.errors import Failure, RunFailed, RunRefused, SessionLocked
 
@@ -63,7 +64,7 @@ def known_kind(error: BaseException, rules: tuple[Rule, ...]) -> Kind | None:
         case RunRefused():
             return Kind.ERROR
         case BaseExceptionGroup():
-            return least_retryable(frozenset(_kind_of_member(member, rules) for member in error.exceptions))
+            return least_retryable(_kinds_of_members(error, rules))
         case _:
             return None
 
@@ -73,8 +74,36 @@ def _kind_of_child(error: RunFailed) -> Kind:
     return Kind.ERROR if last is None else last.kind
 
 
-def _kind_of_member(error: BaseException, rules: tuple[Rule, ...]) -> Kind:
-    return classify(rules, Facts(names(type(error)), text_of(error), status_of(error)), known_kind(error, rules))
+def _kinds_of_members(group: BaseExceptionGroup[Any], rules: tuple[Rule, ...]) -> frozenset[Kind]:
+    """Return the kind of each member; a group within it has those of its members, unless a rule names it."""
+    kinds: set[Kind] = set()
+
+    def is_known(member: BaseException) -> bool:
+        facts, is_group = _facts(member), isinstance(member, BaseExceptionGroup)
+        if is_group and not any(matches(rule, facts) for rule in rules):
+            return False
+        kinds.add(classify(rules, facts, None if is_group else known_kind(member, rules)))
+        return True
+
+    _walk(group, is_known)
+    return frozenset(kinds)
+
+
+def _facts(error: BaseException) -> Facts:
+    return Facts(names(type(error)), text_of(error), status_of(error))
+
+
+def _walk(group: BaseExceptionGroup[Any], is_known: Callable[[BaseException], bool]) -> None:
+    """Ask for each member once, and for the members of a group that is not known. Groups may be nested deeply."""
+    todo: list[BaseException] = list(group.exceptions)
+    seen = set(map(id, todo))
+    while todo:
+        member = todo.pop()
+        if not is_known(member) and isinstance(member, BaseExceptionGroup):
+            for below in member.exceptions:
+                if id(below) not in seen:
+                    seen.add(id(below))
+                    todo.append(below)
 
 
 def status_of(error: BaseException) -> int | None:
@@ -92,13 +121,31 @@ def retry_after_s(error: BaseException, wall: float) -> float | None:
     if isinstance(error, RunFailed):
         last = error.report.attempts[-1].failure if error.report.attempts else None
         return None if last is None else last.retry_after_s
+    if isinstance(error, BaseExceptionGroup):
+        return _longest_of_members(error, wall)
     stated = _read(error, "retry_after")
     if isinstance(stated, int | float) and not isinstance(stated, bool):
-        return _sane(float(stated))
+        return _sane(stated)
     headers = _read(_read(error, "response"), "headers") or _read(error, "headers")
     if headers is None:
         return None
     return _from_headers(headers, wall)
+
+
+def _longest_of_members(group: BaseExceptionGroup[Any], wall: float) -> float | None:
+    longest: float | None = None
+
+    def is_known(member: BaseException) -> bool:
+        nonlocal longest
+        if isinstance(member, BaseExceptionGroup):
+            return False
+        stated = retry_after_s(member, wall)
+        if stated is not None:
+            longest = stated if longest is None else max(longest, stated)
+        return True
+
+    _walk(group, is_known)
+    return longest
 
 
 def _read(holder: object, name: str) -> Any:
@@ -112,23 +159,32 @@ def _read(holder: object, name: str) -> Any:
 def _from_headers(headers: Mapping[str, Any], wall: float) -> float | None:
     try:
         milliseconds, stated = headers.get("retry-after-ms"), headers.get("retry-after") or headers.get("Retry-After")
-        if milliseconds is not None:
-            return _sane(float(milliseconds) / 1000.0)
-        return None if stated is None else _sane(_seconds_or_date(str(stated), wall))
-    except (AttributeError, TypeError, ValueError):
-        return None  # not a header that says anything
+    except Exception:
+        return None  # not headers
+    seconds = None if milliseconds is None else _seconds_or_date(milliseconds, wall, per_second=1000.0)
+    return _seconds_or_date(stated, wall) if seconds is None and stated is not None else seconds
 
 
-def _seconds_or_date(stated: str, wall: float) -> float:
+def _seconds_or_date(stated: object, wall: float, per_second: float = 1.0) -> float | None:
+    """Return what a header says in seconds from now; None where it says nothing."""
+    text = str(stated)
     try:
-        return float(stated)
+        return _sane(float(text) / per_second)
     except ValueError:
-        moment = parsedate_to_datetime(stated)
-        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - wall
+        pass
+    try:
+        moment = parsedate_to_datetime(text)
+        return _sane(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - wall)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _sane(seconds: float) -> float | None:
-    return max(0.0, seconds) if seconds == seconds and seconds != float("inf") else None  # noqa: PLR0124 - NaN
+    """Return seconds that can be waited; None for infinity, NaN, and integers beyond any float."""
+    try:
+        return max(0.0, float(seconds)) if isfinite(seconds) else None
+    except OverflowError:
+        return None
 
 
 def where(error: BaseException) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import pytest
+
 from policies.backoff import Backoff, Strategy
 from policies.breaker import Breaker
 from policies.budget import Bucket, Budget
@@ -13,7 +14,6 @@ from policies.failure import Effect, Failed, Gone, Kind, Receipt, Refusal, Unkno
 from policies.gate import Gate, Overlap
 from policies.policy import Policy
 from policies.verdict import Finish, GiveUp, Quarantine, Reason, Retry, Verdict
-
 from supervisor.clock import Clock, clock_of
 from supervisor.events import Events
 from supervisor.store.contract import Refused, Standing, Store, Waiting
@@ -90,7 +90,7 @@ class Bench:
     async def record(
         self, run: Run, failed: Failed | None = None, receipt: Receipt = GONE, stopped: Reason | None = None
     ) -> Verdict:
-        verdict = await answered(self.store.record(run, failed, receipt, stopped))
+        verdict: Verdict = await answered(self.store.record(run, failed, receipt, stopped))
         await self.settle()
         return verdict
 

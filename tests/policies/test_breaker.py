@@ -36,6 +36,7 @@ def none() -> float:
 
 CLOSED_ROW_OF_1 = Closed(4, 1, (90.0, 1, 1))
 CLOSED_ROW_ENDED = Closed(4, 0, (90.0, 2, 1))
+CLOSED_ROW_WITHOUT_A_WINDOW = Closed(4, 1)
 OPEN = Open(5, until=150.0, trips=1)
 ONE_TRIAL = HalfOpen(6, trips=1, taken=1)
 TWO_TRIALS = HalfOpen(6, trips=1, taken=2)
@@ -60,6 +61,12 @@ RECORDED: dict[State, dict[Report, State]] = {
         Report.COUNTED: Closed(4, 1, (90.0, 3, 2)),
         Report.UNCOUNTED: CLOSED_ROW_ENDED,
         Report.BUSY: CLOSED_ROW_ENDED,
+    },
+    CLOSED_ROW_WITHOUT_A_WINDOW: {
+        Report.SUCCESS: Closed(4),
+        Report.COUNTED: Open(5, 111.0, trips=0),
+        Report.UNCOUNTED: CLOSED_ROW_WITHOUT_A_WINDOW,
+        Report.BUSY: CLOSED_ROW_WITHOUT_A_WINDOW,
     },
     OPEN: dict.fromkeys(Report, OPEN),
     ONE_TRIAL: {
@@ -224,6 +231,7 @@ def test_jitter_is_in_proportion_to_the_die() -> None:
 def test_a_clock_that_was_set_back_holds_no_breaker_open_for_longer_than_its_rule(back_s: float) -> None:
     opened = Open(5, until=1e9 + 72.0, trips=9)
     assert look(RULE, opened, 1e9) == Refused(1e9 + 72.0)
+    assert look(RULE, opened, 1e9 - 0.001) is None
     assert look(RULE, opened, 1e9 - back_s) is None
     assert admit(RULE, opened, 1e9 - back_s) == (HalfOpen(6, 9, taken=1), Admitted(6, trial=True))
 
@@ -252,6 +260,24 @@ def test_failures_from_ahead_of_a_clock_that_was_set_back_leave_the_window_in_it
     assert sum(state.outcomes[1::3]) == 4
     assert all(moment <= 5.0 for moment in state.outcomes[::3])
     assert record(BY_RATE, state, Admitted(0), Report.SUCCESS, 605.0, none) == CLOSED
+
+
+@pytest.mark.parametrize(
+    ("moments", "outcomes"),
+    [
+        ((0.0, 20.0, 40.0), (0.0, 1, 1, 20.0, 2, 1, 40.0, 4, 2)),  # none is ahead
+        ((0.0, 30.0, 200.0), (0.0, 1, 1, 30.0, 2, 1, 50.0, 4, 2)),
+        ((0.0, 50.0, 200.0), (0.0, 1, 1, 50.0, 2, 1, 50.0, 4, 2)),
+        ((0.0, 100.0, 200.0), (0.0, 1, 1, 50.0, 6, 3)),
+        ((51.0, 100.0, 200.0), (50.0, 7, 4)),
+    ],
+)
+def test_slices_from_ahead_of_now_become_one_of_now(
+    moments: tuple[float, float, float], outcomes: tuple[float, ...]
+) -> None:
+    first, second, third = moments
+    state = Closed(0, 1, (first, 1, 1, second, 2, 1, third, 3, 2))
+    assert record(BY_RATE, state, Admitted(0), Report.SUCCESS, 50.0, none) == Closed(0, 0, outcomes)
 
 
 # --- the window

@@ -58,6 +58,13 @@ def test_a_retry_cannot_be_spelled_without_the_proof() -> None:
     assert "receipt" not in Retry._field_defaults
 
 
+def test_a_bare_case_has_no_parent_no_deadline_and_nobody_who_stopped_it() -> None:
+    bare = Case(POLICY, 1, None, GONE, FIRST)
+    assert bare == Case(
+        POLICY, 1, None, GONE, FIRST, retries_left_above=None, deadline=None, stopped=None, retries_below=0
+    )
+
+
 # --- unknown: quarantine before anything else
 
 

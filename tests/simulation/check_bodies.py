@@ -62,10 +62,10 @@ class Bodies:
                 facts.violation("I3", f"{text}, which has {above.policy.budget.attempts} attempts")
 
     def _check_starts(self, who: str) -> None:
-        """A start is charged before memory and lock are waited for: only where neither is, starts follow as charged."""
+        """A start is charged before a lock is waited for: only where none is, attempts start as they are charged."""
         scenario, now = self.scenario, self.facts.clock.now()
         self.starts.append(now)
-        if scenario.starts is None or scenario.slowness.share or scenario.memory or any(j.lock for j in scenario.jobs):
+        if scenario.starts is None or scenario.slowness.share or any(j.lock for j in scenario.jobs):
             return
         count, period_s = scenario.starts
         within = sum(1 for at in self.starts if at > now - period_s + EPS)
@@ -165,13 +165,15 @@ class Bodies:
                 facts.violation("I4", f"{who} is recorded as gone, and lives: {body.how or 'body'} {left}")
             if run.locks:
                 facts.violation("I1", f"{who} is recorded, and holds {[lock.path.name for lock in run.locks]}")
-            if any(child.ended_at is None for child in children):
+            if not all(child.is_over() for child in children):
                 facts.violation("I4", f"{who} is recorded, and a run within it is not over")
             if any(child.unconfirmed for child in children):
                 facts.violation("I4", f"{who} is recorded as gone, and a run within it ended unconfirmed")
         else:
             just_now = body.last_at > now - facts.slack_s - EPS  # in this very instant
-            if not (body.alive(now) or just_now or body.confirm_trouble or any(child.unconfirmed for child in children)):
+            if not (
+                body.alive(now) or just_now or body.confirm_trouble or any(child.unconfirmed for child in children)
+            ):
                 facts.violation("I4", f"{who} is recorded as unconfirmed, and all of it has ended")
             run.unconfirmed = True
         quick = not body.had_scope and body.remote_until is None and not run.had_locks and not facts.slack_s
@@ -210,7 +212,9 @@ class Bodies:
         delay_s, asked_s = record.verdict.at - record.at, record.failed.retry_after_s or 0.0
         longest_s = max(asked_s, run.policy.backoff.cap_s, 1.2 * self.scenario_cap_s)
         if delay_s < asked_s - EPS or delay_s > longest_s + EPS or record.verdict.at > run.deadline:
-            self.facts.violation("due", f"{who} is followed by another after {delay_s:.3f} s, {asked_s:.3f} s were asked")
+            self.facts.violation(
+                "due", f"{who} is followed by another after {delay_s:.3f} s, {asked_s:.3f} s were asked"
+            )
 
     def on_backoff(self, run: RunFacts) -> None:
         self._check_holds_nothing(run)

@@ -126,7 +126,9 @@ class Lines:
             self.facts.violation("I2", f"attempt {run.number} of run {run.key} begins without a permit")
         for older in self.replacing.get(run, ()):
             if older.begun:
-                self.facts.violation("gate", f"run {run.key} begins, and run {older.key}, which it replaces, is not gone")
+                self.facts.violation(
+                    "gate", f"run {run.key} begins, and run {older.key}, which it replaces, is not gone"
+                )
 
     def on_body_starting(self, body: BodyFacts) -> None:
         """In the instant of its replacement it may start yet; it is told to end at once."""

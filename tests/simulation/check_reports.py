@@ -8,8 +8,8 @@ from policies.verdict import Finish, Quarantine, Reason
 from supervisor import RunFailed, RunRefused, RunReport, Status
 from supervisor.events import AttemptEnded, AttemptStarted, RunEnded
 from supervisor.store.contract import Standing
+from tests.simulation.endings import Interrupt
 from tests.simulation.facts import BodyFacts, Facts, RunFacts
-from tests.simulation.work import Interrupt
 
 EPS = 1e-6
 _STOPS = (Kind.TIMEOUT, Kind.IDLE, Kind.CANCELLED)
@@ -75,12 +75,12 @@ class Reports:
         if run.cancelled:
             return True
         above = run.parent
-        return above is not None and above.bodies[run.parents_attempt].shaken_at is not None
+        return above is not None and bool(above.bodies[run.parents_attempt].thrown_at)
 
     def on_over(self, run: RunFacts, end: Any) -> None:
         who, facts = f"run {run.key}", self.facts
         bound = run.deadline + 2 * run.policy.attempt.grace_s + 1.0 + facts.slack_s
-        if facts.clock.now() > bound + EPS:
+        if run.run_id and facts.clock.now() > bound + EPS:
             facts.violation("time", f"{who} ends {facts.clock.now() - run.deadline:.3f} s after its deadline")
         match end:
             case asyncio.CancelledError():
@@ -90,9 +90,11 @@ class Reports:
             case RuntimeError() if facts.leaving_at is not None and not run.run_id:
                 return  # asked for within an attempt while the supervisor was being left
             case KeyboardInterrupt() | SystemExit() | Interrupt():
-                if not any(body.how == "raised" and not body.kind.isdigit() for body in run.bodies.values()):
+                if not any(body.raised == type(end).__name__ for body in run.bodies.values()):
                     facts.violation("I7", f"{who} raises {type(end).__name__}, and no attempt did")
                 return
+            case _:
+                pass
         if run.cancelled and run.parent is None:
             facts.violation("cancel", f"{who}: its caller was cancelled, and sees {type(end).__name__}")
         match end:
@@ -109,7 +111,9 @@ class Reports:
     def _check_report(self, run: RunFacts, report: RunReport, who: str) -> None:
         facts = self.facts
         if [attempt.number for attempt in report.attempts] != list(range(1, run.number + 1)):
-            facts.violation("I7", f"{who}: its report has attempts {[a.number for a in report.attempts]} of {run.number}")
+            facts.violation(
+                "I7", f"{who}: its report has attempts {[a.number for a in report.attempts]} of {run.number}"
+            )
             return
         for attempt, record in zip(report.attempts, run.records, strict=True):
             if isinstance(record.receipt, Gone) and attempt.failure != record.failed:
@@ -130,16 +134,16 @@ class Reports:
         if isinstance(error, RunFailed):
             for attempt in error.report.attempts:
                 failure = attempt.failure
-                if failure is not None and f"attempt {attempt.number}: {failure.kind}: {failure.message}" not in str(error):
+                if failure is not None and f"attempt {attempt.number}: {failure.kind}: {failure.message}" not in str(
+                    error
+                ):
                     self.facts.violation("I7", f"{who}: its error does not name attempt {attempt.number}")
 
     # --- events
 
     def on_event(self, run: RunFacts | str, event: Any) -> None:
-        if isinstance(run, RunFacts):
+        if isinstance(run, RunFacts):  # a run within one of its own session is refused before the store knows it
             run.events.append(event)
-        elif not (isinstance(event, RunEnded) and not event.attempts):
-            pass
 
     def on_end(self, store: Any) -> None:
         for run in self.facts.runs.values():

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from policies.budget import Bucket
+from policies.failure import Refusal
 from policies.verdict import GiveUp, Reason, Retry, Verdict
 from supervisor.store.contract import Refused, Standing
 from tests.simulation.facts import Facts, RunFacts
@@ -37,6 +38,8 @@ class TokenBuckets:
         self.host_rule = None if scenario.host_bucket is None else Bucket(*scenario.host_bucket)
 
     def _add(self, run: RunFacts, tokens: float) -> None:
+        if not tokens:
+            return  # nothing is written: what is missing heals on, at the rate of whoever asks next
         now = self.facts.clock.now()
         self.sessions.setdefault(run.session, Spent()).add(run.policy.budget.session, tokens, now)
         if self.host_rule is not None:
@@ -78,13 +81,23 @@ class TokenBuckets:
                 self.facts.violation("I3", f"{who}, and a bucket is short of {short:.3f}")
             run.reserved = tokens
             self._add(run, tokens)
-        elif isinstance(verdict, GiveUp) and verdict.reason in (Reason.ATTEMPTS, Reason.PARENT_BUDGET):
-            of = run.line()[:1] if verdict.reason is Reason.ATTEMPTS else run.line()[1:]
-            if all(self.taken.get(each, 0) + 1 < each.policy.budget.attempts for each in of):
-                self.facts.violation("I3", f"run {run.key} gives up ({verdict.reason}), and retries are left")
-        elif isinstance(verdict, GiveUp) and verdict.reason in (Reason.SESSION_BUDGET, Reason.HOST_BUDGET):
-            if self._short(run, tokens) < -EPS:
+        elif isinstance(verdict, GiveUp):
+            self._check_given_up(run, verdict.reason, tokens)
+
+    def _check_given_up(self, run: RunFacts, reason: Reason | Refusal, tokens: float) -> None:
+        """Nobody gives up what is there."""
+        of: list[RunFacts] = []
+        match reason:
+            case Reason.ATTEMPTS:
+                of = run.line()[:1]
+            case Reason.PARENT_BUDGET:
+                of = run.line()[1:]
+            case Reason.SESSION_BUDGET | Reason.HOST_BUDGET if self._short(run, tokens) < -EPS:
                 self.facts.violation("I6", f"run {run.key} is denied {tokens:g} tokens, and they are there")
+            case _:
+                pass
+        if of and all(self.taken.get(each, 0) + 1 < each.policy.budget.attempts for each in of):
+            self.facts.violation("I3", f"run {run.key} gives up ({reason}), and retries are left")
 
     def on_gave_back(self, run: RunFacts, standing: Standing, tokens: float) -> None:
         if run.reserved is None:

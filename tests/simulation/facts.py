@@ -1,5 +1,6 @@
 """What really happened, as the work, the lock files, the store and the callers saw it: the checker's only source."""
 
+import asyncio
 import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -27,10 +28,11 @@ class BodyFacts:
     attempt_deadline: float
     last_at: float = 0.0  # when it, or a step of its release, was last seen to end
     told_at: float | None = None
-    shaken_at: float | None = None  # a cancellation was thrown into it, perhaps for a run within
+    thrown_at: list[float] = field(default_factory=list)  # cancellations, some perhaps for a run within
     within: int = 0  # runs that it awaits itself
     ended_at: float | None = None
     how: str = ""  # returned | raised | cancelled
+    raised: str = ""  # the class of its exception
     kind: str = ""  # of failure, where it raised
     text: str = ""
     open: dict[str, str] = field(default_factory=dict)
@@ -87,7 +89,14 @@ class RunFacts:
     children: "list[RunFacts]" = field(default_factory=list)
     locks: list[MemoryLock] = field(default_factory=list)
     ended_at: float | None = None
+    task: "weakref.ref[asyncio.Task[Any]] | None" = None  # of a subagent
     events: list[Any] = field(default_factory=list)
+
+    def is_over(self) -> bool:
+        if self.ended_at is not None:
+            return True
+        task = None if self.task is None else self.task()
+        return self.task is not None and (task is None or task.done())
 
     def line(self) -> "list[RunFacts]":
         """It and every run above it."""
@@ -121,8 +130,16 @@ class Facts:
 
     def note(self, name: str, *args: Any, shown: str = "") -> None:
         """Write down what happened, and tell the checkers."""
-        first = args[0] if args else ""
-        key = first.key if isinstance(first, RunFacts) else first.run.key if isinstance(first, BodyFacts) else first
+        key = ""
+        match args[:1]:
+            case (RunFacts() as run,):
+                key = run.key
+            case (BodyFacts() as body,):
+                key = body.run.key
+            case (str() as key,):
+                pass
+            case _:
+                pass
         self.log.append(f"{self.clock.now() - self.start:.4f} {name} {key} {shown}".rstrip())
         for tell in self._told.get(name, ()):
             tell(*args)

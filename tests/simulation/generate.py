@@ -142,7 +142,9 @@ class _Generator:
         if self.some("scope", 0.4):
             then = dice.choice(("ok", "ok", "raises", "hangs", "stubborn"))
             takes_s = self.time(0.5) if dice.random() < 0.5 else 0.0
-            return Open(dice.choice(("callback", "enter")), takes_s, then, self.time(3.0) if then == "stubborn" else 0.0)
+            return Open(
+                dice.choice(("callback", "enter")), takes_s, then, self.time(3.0) if then == "stubborn" else 0.0
+            )
         if self.some("locks", 0.3):
             return Lock(dice.choice(self.sessions))
         if depth < 2 and self.budget > 0 and self.some("nested", 0.25):
@@ -200,7 +202,9 @@ class _Generator:
     def cancel(self, key: str, job: Job) -> Fault:
         dice = self.dice
         if dice.random() < 0.75:
-            return CancelPlace(key, dice.choice((1, 1, 1, 2, 2, 3, 4, 5, 6, 8)), dice.choice((WOKEN, WOKEN, 0, 1, 2, 3)))
+            return CancelPlace(
+                key, dice.choice((1, 1, 1, 2, 2, 3, 4, 5, 6, 8)), dice.choice((WOKEN, WOKEN, 0, 1, 2, 3))
+            )
         return CancelAt(key, round(job.at + self.time(3.0), 3))
 
     def scenario(self) -> Scenario:

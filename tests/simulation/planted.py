@@ -31,7 +31,7 @@ from supervisor.steps.host_limits import HostLimits
 from supervisor.steps.running import Running
 from supervisor.store.contract import Refused, Standing, Waiting
 from supervisor.store.memory import MemoryStore
-from supervisor.tasks import settled, start_plain
+from supervisor.tasks import settled, start_plain, wait_until
 from tests.simulation.simulate import Plant
 
 _ = Outcome
@@ -70,9 +70,8 @@ class LostWakeUp(MemoryStore):
     """A permit that is given back by a run that leaves is not passed on."""
 
     def leave(self, run: Standing) -> None:
-        passing_on, self._pass_on = self._pass_on, lambda _live: None  # type: ignore[method-assign]
-        super().leave(run)
-        self._pass_on = passing_on  # type: ignore[method-assign]
+        with patch.object(self, "_pass_on"):
+            super().leave(run)
 
 
 class LastComeFirstServed(MemoryStore):
@@ -122,6 +121,7 @@ class FreeRetries(MemoryStore):
     def begin(self, run: Standing) -> Any:
         if run.tokens:
             self.give_back(run)
+            run.charge_parents(1)
         return super().begin(run)
 
 
@@ -243,6 +243,25 @@ def _slots_not_handed_out(self: HostLimits, run: Running) -> None:
         self._running -= 1
 
 
+async def _door_stays_shut(self: HostLimits, run: Running, *, at_head: bool) -> bool:
+    """Cancelled in the instant in which it reaches the door, a run leaves it shut behind it."""
+    place = self._door_line.join(run, at_head=at_head)
+    try:
+        return await wait_until(place, run.deadline)
+    finally:
+        if not place.done():
+            self._door_line.drop(place)
+
+
+def _guards_forgotten(self: Any, run: Standing, attempt: Attempt, left: Any) -> None:
+    """What guarded a quarantined session is never let go."""
+    left.guards = []
+    _watch(self, run, attempt, left)
+
+
+_watch = supervisor.recovery.Recovery.watch
+
+
 _due = policies.verdict._due
 
 
@@ -284,5 +303,9 @@ PLANTED: dict[str, Callable[[], Plant]] = {
     "heartbeats do not count": lambda: Replaced((Attempt, "heartbeat", _no_heartbeat)),
     "a slot leaks where a lock is busy": lambda: Replaced((supervisor.steps.launch, "give_up_place", _leave_slot)),
     "a slot that comes back is not handed out": lambda: Replaced((HostLimits, "leave", _slots_not_handed_out)),
+    "the door stays shut": lambda: Replaced((HostLimits, "_reach_door", _door_stays_shut)),
+    "locks of a quarantined session are never let go": lambda: Replaced(
+        (supervisor.recovery.Recovery, "watch", _guards_forgotten)
+    ),
     "Retry-After is ignored": lambda: Replaced((policies.verdict, "_due", _retry_after_ignored)),
 }

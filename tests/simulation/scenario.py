@@ -140,6 +140,9 @@ class Rules:
         )
 
 
+_NEVER_SLOW = Slowness()
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """`running`, `starts` (count, period) and `host_bucket` (capacity, refill, deposit) are the host's limits."""
@@ -148,7 +151,7 @@ class Scenario:
     policies: tuple[Rules, ...]
     jobs: tuple[Job, ...]
     faults: tuple[Fault, ...] = ()
-    slowness: Slowness = Slowness()
+    slowness: Slowness = _NEVER_SLOW
     running: int | None = None
     starts: tuple[int, float] | None = None
     memory: bool = False
@@ -156,7 +159,7 @@ class Scenario:
 
 
 def _classes(union: Any) -> list[type]:
-    return [part for part in get_args(union)] if isinstance(union, UnionType) else [union]
+    return list(get_args(union)) if isinstance(union, UnionType) else [union]
 
 
 _CLASSES = {cls.__name__: cls for cls in (*_classes(Step), *_classes(Fault), Play, Job, Rules, Scenario, Slowness)}

@@ -1,9 +1,9 @@
 """Run seeds by hand.
 
-    python tests/simulation/seeds.py 17                      print the history of seed 17
-    python tests/simulation/seeds.py --seeds 100000          look for seeds that fail; --processes 2, --first 5000
-    python tests/simulation/seeds.py --case corpus/x.json    print the history of a scenario in a file
-    --eager: attempts start eagerly, as they do outside of tests (3.12 and later; the history is then another one)
+python tests/simulation/seeds.py 17                      print the history of seed 17
+python tests/simulation/seeds.py --seeds 100000          look for seeds that fail; --processes 2, --first 5000
+python tests/simulation/seeds.py --case corpus/x.json    print the history of a scenario in a file
+--eager: attempts start eagerly, as they do outside of tests (3.12 and later; the history is then another one)
 """
 
 import argparse
@@ -47,7 +47,9 @@ def _search(first: int, count: int, processes: int, *, eager: bool) -> int:
             done += CHUNK
             found += chunk
             if done % 10_000 == 0 or chunk:
-                print(f"{done} seeds, {done / (time.perf_counter() - began):.0f} a second; failing: {found}", flush=True)
+                print(
+                    f"{done} seeds, {done / (time.perf_counter() - began):.0f} a second; failing: {found}", flush=True
+                )
     for seed in found[:MOST_EXPLAINED]:
         print(explain(generate(seed), eager=eager), flush=True)
     print(f"{count} seeds from {first}: {len(found)} fail: {found}")

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from supervisor.testing.faults import CancelAt, CancelPlace, Slowness
+from supervisor.testing.faults import CancelAt, CancelPlace, Fault, Slowness
 from tests.simulation.scenario import Agents, Job, Nested, Play, Rules, Scenario
 
 Fails = Callable[[Scenario], bool]
@@ -60,15 +60,12 @@ def _with(items: tuple[Any, ...], number: int, item: Any) -> tuple[Any, ...]:
 
 def _without_job(scenario: Scenario, number: int) -> Scenario:
     """Take one job out; faults name jobs by their place."""
-    faults = []
+    faults: list[Fault] = []
     for fault in scenario.faults:
-        if isinstance(fault, CancelAt | CancelPlace):
-            place = int(fault.job)
-            if place == number:
-                continue
-            if place > number:
-                fault = dataclasses.replace(fault, job=str(place - 1))
-        faults.append(fault)
+        if not isinstance(fault, CancelAt | CancelPlace) or int(fault.job) < number:
+            faults.append(fault)
+        elif int(fault.job) > number:
+            faults.append(dataclasses.replace(fault, job=str(int(fault.job) - 1)))
     jobs = scenario.jobs[:number] + scenario.jobs[number + 1 :]
     return dataclasses.replace(scenario, jobs=jobs, faults=tuple(faults))
 

@@ -12,10 +12,9 @@ from typing import Any
 
 from policies.breaker import Breaker
 from policies.budget import Bucket
-from policies.failure import Refusal
 from policies.policy import Policy
 from policies.verdict import Retry
-from supervisor import RunFailed, RunRefused, RunReport, Status, Supervisor
+from supervisor import RunFailed, RunRefused, RunReport, Supervisor
 from supervisor.errors import SupervisorError
 from supervisor.settings.values import Limits, Settings
 from supervisor.store.memory import MemoryStore
@@ -25,12 +24,13 @@ from supervisor.testing.faults import CancelAt, CancelPlace, HoldLock, Leave, Lo
 from supervisor.testing.lock_files import MemoryLockFiles
 from supervisor.testing.numbered import NumberedTask
 from supervisor.testing.slow_store import SlowStore
-from supervisor.testing.stuck import tasks_waiting
 from tests.simulation.checker import checkers
+from tests.simulation.endings import Interrupt
 from tests.simulation.facts import WHO, Facts
-from tests.simulation.scenario import Job, Play, Scenario, Sleep
+from tests.simulation.rest import Rest
+from tests.simulation.scenario import Job, Scenario
 from tests.simulation.watched_store import WatchedStore
-from tests.simulation.work import Interrupt, Troupe
+from tests.simulation.work import Troupe
 
 GIB = 1 << 30
 
@@ -119,7 +119,6 @@ class _Simulation:
         facts.slack_s = 6 * scenario.slowness.seconds
         self.memory = 8 * GIB
         self.callers: dict[str, asyncio.Task[None]] = {}
-        self.all_begun = False
 
     async def main(self) -> None:
         scenario = self.scenario
@@ -136,19 +135,20 @@ class _Simulation:
         supervisor.facts = self.facts
         self.troupe = Troupe(self.facts, supervisor, self.policies)
         supervisor.on(self._event, capacity=100_000)
-        left = False
+        rest = Rest(scenario, self.facts, self.clock, self.troupe, self.callers)
         async with supervisor:
             self._schedule()
-            left = await self._until_rest()
+            left = await rest.reached()
             if not left:
-                await self._quiet()
+                await rest.quiet()
             else:
                 self.facts.leaving_at = self.clock.now()
                 self.facts.note("leaving")
         self.facts.note("left_supervisor")
         if left:
-            await self._all_over()
-        await self._end(self.watched.inner)
+            rest.check_leaving()
+            await rest.all_over()
+        await rest.end(self.watched.inner)
 
     def _start_task(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         return NumberedTask(work, loop=asyncio.get_running_loop())
@@ -184,10 +184,6 @@ class _Simulation:
                     pass
         for number, job in enumerate(self.scenario.jobs):
             loop.call_at(start + job.at, self._begin, str(number), job)
-        loop.call_at(start + max((job.at for job in self.scenario.jobs), default=0.0), self._note_begun)
-
-    def _note_begun(self) -> None:
-        self.all_begun = True
 
     def _hold(self, loop: asyncio.AbstractEventLoop, fault: HoldLock) -> None:
         start, path, name = self.facts.start, Path(fault.path), f"pid 7 since {fault.at:g}"
@@ -227,93 +223,3 @@ class _Simulation:
         assert task is not None
         if not run.cancelled and task.cancelling():
             self.facts.violation("cancel", f"run {key}: its caller is left with a cancellation that nobody asked for")
-
-    # --- rest
-
-    def _bound_s(self) -> float:
-        """By when everything must have come to rest, from the beginning."""
-        last = max((job.at for job in self.scenario.jobs), default=0.0)
-        longest = max(rules.deadline_s + 2 * rules.grace_s + 1.0 for rules in self.scenario.policies)
-        return last + 2 * longest + 10.0 + 4 * self.facts.slack_s
-
-    async def _until_rest(self) -> bool:
-        """Wait until each caller has its answer; True: `async with` is to be left before."""
-        leave_at = min((fault.at for fault in self.scenario.faults if isinstance(fault, Leave)), default=None)
-        until = self.facts.start + self._bound_s()
-        while self.clock.now() < until:
-            if leave_at is not None and self.clock.now() >= self.facts.start + leave_at:
-                return True
-            pending = [task for task in self.callers.values() if not task.done()]
-            if self.all_begun and not pending:
-                return False
-            now = self.clock.now()
-            wait_s = min(until, self.facts.start + leave_at if leave_at is not None else until) - now
-            if self.all_begun:
-                await asyncio.wait(pending, timeout=wait_s)
-            else:
-                await self.clock.sleep(min(wait_s, 0.1))
-        self._not_at_rest()
-        return False
-
-    def _not_at_rest(self) -> None:
-        waiting = "; ".join(tasks_waiting(asyncio.get_running_loop())[:6])
-        open_runs = [key for key, task in self.callers.items() if not task.done()]
-        self.facts.violation("rest", f"runs {open_runs} did not come to rest: {waiting}")
-
-    async def _all_over(self) -> None:
-        pending = [task for task in self.callers.values() if not task.done()]
-        if pending:
-            await asyncio.wait(pending, timeout=self._bound_s())
-        if any(not task.done() for task in self.callers.values()):
-            self._not_at_rest()
-
-    async def _quiet(self) -> None:
-        """The faults are over: each session must take a fresh run, once what lives in it has ended."""
-        if self.facts.violations:
-            return
-        await self.clock.sleep(40.0)  # cooldowns, releases that ran on, locks of others, far ends that are asked again
-        self.facts.note("quiet")
-        await self._fresh_runs("fresh")
-        self.troupe.ending = True
-        self.troupe.curtain.set()
-        await self.clock.sleep(700.0)  # far ends are asked at twice the distance each time
-        self.facts.note("curtain")
-        await self._fresh_runs("last")
-
-    async def _fresh_runs(self, name: str) -> None:
-        sessions = sorted({run.session for run in self.facts.runs.values() if not run.session.startswith("slot")})
-        fresh = (Play((Sleep(0.1),)),)
-        await asyncio.gather(*(self._fresh(Job(session, "fresh", fresh), f"{name} {session}") for session in sessions))
-        slots = self.scenario.running
-        if slots is None:
-            return
-        # Every slot must have come back: as many attempts must run at once as there are slots.
-        self.troupe.expect(slots)
-        together = (Play(ending="together"),)
-        jobs = [(Job(f"slot {n}", "fresh", together), f"{name} slot {n}") for n in range(slots)]
-        if not all(await asyncio.gather(*(self._fresh(*job) for job in jobs))):
-            self.facts.violation("rest", f"not all {slots} slots of the host came back")
-
-    async def _fresh(self, job: Job, key: str) -> bool:
-        run = self.troupe.enlist(job, key)
-        try:
-            report = await self.troupe.call(run, job)
-        except (RunFailed, RunRefused) as error:
-            report = error.report
-        blocked = any(body.alive(self.clock.now()) for body in self.facts.limbo.get(job.session, ()))
-        if not report.attempts and not (blocked and report.reason == Refusal.QUARANTINED.value):
-            self.facts.violation("rest", f"{key} is not started: {report.reason}: {report.detail}")
-        return report.status is Status.SUCCEEDED
-
-    async def _end(self, store: MemoryStore) -> None:
-        """Nothing is left over: no task, no state but breakers, tokens and quarantines."""
-        self.troupe.ending = True
-        self.troupe.curtain.set()
-        await self.clock.sleep(60.0)
-        self.facts.note("end", store)
-        here = asyncio.current_task()
-        tasks = [task for task in asyncio.all_tasks() if task is not here]
-        if tasks:
-            self.facts.violation("rest", "tasks are left over: " + "; ".join(tasks_waiting(asyncio.get_running_loop())))
-            for task in tasks:
-                task.cancel()

@@ -4,7 +4,7 @@ import asyncio
 import types
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -17,22 +17,14 @@ from supervisor import (
     RunFailed,
     RunRefused,
     RunReport,
-    SessionLocked,
     Stopped,
     Supervisor,
 )
 from supervisor.subagents import Child
 from supervisor.testing.cancelling import cancelled_at
+from tests.simulation.endings import Context, end_as, how_of, kind_of
 from tests.simulation.facts import WHO, BodyFacts, Facts, RunFacts
 from tests.simulation.scenario import Agents, Beat, Job, Lock, Nested, Open, Play, Sleep, Step
-
-
-class Context:
-    """What an attempt built, and what must be free again before the next one: 10 MB of transcript, say."""
-
-
-class Interrupt(BaseException):
-    """As KeyboardInterrupt, but asyncio does not let it out of the loop."""
 
 
 class Troupe:
@@ -104,7 +96,8 @@ class Troupe:
         try:
             value = await _seen(self._play(play, body, attempt, context), partial(self._thrown, body))
         except BaseException as error:
-            self._end(body, play, _how(error), _kind(error), str(error))
+            body.raised = type(error).__name__
+            self._end(body, play, how_of(error), kind_of(error), str(error))
             raise
         self._end(body, play, "returned", "", "")
         return value
@@ -124,7 +117,7 @@ class Troupe:
                 await asyncio.get_running_loop().create_future()
             if play.ending == "together":
                 await self._be_together()
-            return _end_as(play, body, context)
+            return end_as(play, body, context)
         except asyncio.CancelledError:
             if self.ending or body.text == "by itself":
                 raise
@@ -140,8 +133,7 @@ class Troupe:
 
     def _thrown(self, body: BodyFacts) -> None:
         """A cancellation reaches the attempt's task; one for a run within it is not for the attempt."""
-        if body.shaken_at is None:
-            body.shaken_at = self.facts.clock.now()
+        body.thrown_at.append(self.facts.clock.now())
         if body.within:
             return
         if body.told_at is not None and not self.ending:
@@ -150,7 +142,8 @@ class Troupe:
 
     def _told(self, body: BodyFacts) -> None:
         if body.told_at is None and not self.ending:
-            body.told_at = body.shaken_at
+            # Of several, all but one were for a run within: the stop comes when its time is over.
+            body.told_at = min(body.thrown_at, key=lambda at: abs(at - body.attempt_deadline))
             self.facts.note("told", body, shown=str(body.number))
 
     def expect(self, number: int) -> None:
@@ -222,10 +215,8 @@ class Troupe:
             if step.then == "stubborn":
                 until = self.facts.clock.now() + step.stubborn_s
                 while not self.ending and (left := until - self.facts.clock.now()) > 0:
-                    try:
+                    with suppress(asyncio.CancelledError):
                         await self.facts.clock.sleep(left)
-                    except asyncio.CancelledError:
-                        pass
             if step.then == "raises":
                 raise OSError(f"{name} cannot be closed")
         finally:
@@ -253,6 +244,7 @@ class Troupe:
                 token = WHO.set(run)
                 handles.append(children.spawn(job.session, self.work(run, job), policy=job.policy))
                 WHO.reset(token)
+                run.task = weakref.ref(handles[-1]._task)
                 handles[-1]._task.add_done_callback(partial(self._child_over, run))
             if step.cancel_after_s is not None:
                 await self.facts.clock.sleep(step.cancel_after_s)
@@ -322,72 +314,7 @@ class _Remote:
         return Stopped("the far end has stopped")
 
 
-def _end_as(play: Play, body: BodyFacts, context: Context) -> str:
-    ending, _, how = play.ending.partition(":")
-    text = f"{how} of attempt {body.number} of {body.run.key}"
-    if ending in ("return", "together"):
-        return text
-    if ending == "fail":
-        failure = Failure(Kind(how), text, play.retry_after)
-        failure.context = context  # type: ignore[attr-defined]
-        raise failure
-    match how:
-        case "chained":
-            try:
-                _deep(context)
-            except KeyError as error:
-                raise ValueError(text) from error
-        case "group":
-            errors: list[Exception] = []
-            for _ in range(2):
-                try:
-                    _deep(context)
-                except KeyError as error:
-                    errors.append(error)
-            raise ExceptionGroup(text, errors)
-        case "stored":
-            stored: BaseException | None = None
-            try:
-                _deep(context)
-            except KeyError as error:
-                stored = error
-            raise ValueError(text, stored)
-        case "cancelled":
-            body.text = "by itself"
-            raise asyncio.CancelledError(text)
-        case "base":
-            raise Interrupt(text)
-        case "keyboard":
-            raise KeyboardInterrupt(text)
-        case _:
-            raise ValueError(text)
-    return text
-
-
-def _deep(context: Context) -> None:
-    raise KeyError("deep", context)
-
-
 def _limit(run: RunFacts, now: float) -> float:
     """The moment by which an attempt that starts now must be told to end."""
     timeout_s = run.policy.attempt.timeout_s
     return run.deadline if timeout_s is None else min(run.deadline, now + timeout_s)
-
-
-def _how(error: BaseException) -> str:
-    return "cancelled" if isinstance(error, asyncio.CancelledError) else "raised"
-
-
-def _kind(error: BaseException) -> str:
-    """The kind that this failure must be recorded as; empty where the checker does not say."""
-    match error:
-        case Failure():
-            return error.kind.value
-        case SessionLocked():
-            return Kind.BUSY.value
-        case asyncio.CancelledError() | KeyboardInterrupt() | SystemExit() | GeneratorExit():
-            return Kind.CANCELLED.value
-        case RunRefused() | ValueError() | Interrupt():
-            return Kind.ERROR.value
-        case _:
-            return ""

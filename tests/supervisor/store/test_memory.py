@@ -5,6 +5,7 @@ import gc
 import weakref
 
 import pytest
+
 from policies.backoff import Backoff, Strategy
 from policies.breaker import Breaker, HalfOpen, Open
 from policies.budget import Bucket, Budget
@@ -12,7 +13,6 @@ from policies.failure import Failed, Gone, Kind, Unknown
 from policies.gate import Gate, Overlap
 from policies.policy import Policy
 from policies.verdict import GiveUp, Reason, Retry
-
 from supervisor.clock import clock_of
 from supervisor.events import Events
 from supervisor.store.contract import Refused, Standing, Waiting

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
 from policies.backoff import Backoff, Strategy
 from policies.breaker import Breaker
 from policies.budget import Bucket, Budget
@@ -15,7 +16,6 @@ from policies.failure import Failed, Gone, Kind, Refusal, Unknown
 from policies.gate import Gate, Overlap
 from policies.policy import Policy
 from policies.verdict import GiveUp, Quarantine, Reason, Retry
-
 from supervisor.events import Events
 from supervisor.store.contract import Refused, Standing, Waiting
 from supervisor.store.memory import MemoryStore
@@ -111,7 +111,7 @@ class Machine(RuleBasedStateMachine):
         kind=st.sampled_from([None, Kind.ERROR, Kind.ERROR, Kind.RATE_LIMITED, Kind.INVALID]),
         gone=st.sampled_from([True, True, True, True, False]),
     )
-    def an_attempt_ends(self, which: int, kind: Kind | None, gone: bool) -> None:
+    def an_attempt_ends(self, which: int, kind: Kind | None, *, gone: bool) -> None:
         run = self.pick(At.RUNNING, which)
         failed = None if kind is None else Failed(kind, "it broke")
         stopped = Reason.REPLACED if run.replaced else None
@@ -279,7 +279,7 @@ class Machine(RuleBasedStateMachine):
     def take_note_of_turns(self) -> None:
         """Who was granted its turn is out of the line from that instant: only the first ones can be."""
         for session in SESSIONS:
-            passed = []
+            passed: list[Run] = []
             for run in [run for run in self.line if run.session == session]:
                 if run.holds_permit:
                     assert not passed, f"{run} passed {passed}"
@@ -289,7 +289,7 @@ class Machine(RuleBasedStateMachine):
                 else:
                     self.line.remove(run)  # refused: its task hears of it in the loop's next round
             newest = self.newest.get(session)
-            if newest is not None and newest.turn is not None and newest.turn.done():
+            if newest is not None and (newest.turn is None or newest.turn.done()):
                 assert not (newest.holds_permit and passed), f"{newest} passed {passed}"
                 del self.newest[session]
 

@@ -1,0 +1,405 @@
+"""Release: in reverse order, on every exit, each step bounded; what is not proved gone is said, and waited for."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+from policies.failure import Kind
+from supervisor import Attempt, Gone, RunFailed, RunRefused, Status, Supervisor, Unknown
+from supervisor.events import QuarantineLifted, SessionQuarantined
+from supervisor.testing import Recorded, ScriptedWork, hangs, never_awaits, succeeds
+from tests.supervisor.rules import now, rules, store_of
+
+
+async def steps_of(supervisor: Supervisor, work: Any, **limits: Any) -> tuple[str, ...]:
+    report = await supervisor.run_report("a", work, policy=rules(attempts=1, **limits))
+    return report.attempts[0].released.steps
+
+
+@pytest.mark.parametrize("ending", ["success", "failure", "timeout", "cancelled"])
+async def test_everything_is_released_in_reverse_order_on_every_exit(supervisor: Supervisor, ending: str) -> None:
+    order: list[str] = []
+
+    @contextmanager
+    def plain() -> Iterator[str]:
+        try:
+            yield "plain"
+        finally:
+            order.append("plain")
+
+    @asynccontextmanager
+    async def slow() -> AsyncIterator[str]:
+        try:
+            yield "slow"
+        finally:
+            await asyncio.sleep(0.5)
+            order.append("slow")
+
+    async def later(text: str) -> None:
+        await asyncio.sleep(0.1)
+        order.append(text)
+
+    async def work(attempt: Attempt) -> None:
+        attempt.callback(order.append, "first")
+        assert await attempt.enter(plain()) == "plain"
+        assert await attempt.enter(slow()) == "slow"
+        attempt.callback(later, text="last")
+        if ending in ("timeout", "cancelled"):
+            await asyncio.sleep(100.0)
+        if ending == "failure":
+            raise ConnectionError
+
+    task = asyncio.create_task(supervisor.run_report("a", work, policy=rules(attempts=1)))
+    await asyncio.sleep(1.0)
+    if ending == "cancelled":
+        task.cancel()
+    await asyncio.wait([task])
+    assert order == ["last", "slow", "plain", "first"]
+    assert task.cancelled() == (ending == "cancelled")
+
+
+async def test_the_receipt_names_what_was_released(supervisor: Supervisor) -> None:
+    class Client:
+        async def __aenter__(self) -> Self:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
+
+    def put_back() -> str:
+        return "put the book back"
+
+    def forget() -> None:
+        pass
+
+    async def work(attempt: Attempt) -> None:
+        await attempt.enter(Client())
+        attempt.callback(put_back)
+        attempt.callback(forget)
+
+    assert await steps_of(supervisor, work) == (
+        "task ended",
+        "called forget",
+        "put the book back",
+        "closed Client",
+    )
+
+
+async def test_steps_that_raise_are_on_the_receipt_and_do_not_fail_a_success(supervisor: Supervisor) -> None:
+    called: list[str] = []
+
+    def broken() -> None:
+        raise ValueError("no")
+
+    async def broken_later() -> None:
+        await asyncio.sleep(0.1)
+        raise OSError("neither")
+
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    async def work(attempt: Attempt) -> str:
+        attempt.callback(called.append, "the rest")
+        for function in (broken, broken_later, cancelled):
+            attempt.callback(function)
+        return "done"
+
+    report = await supervisor.run("a", work, policy=rules())
+    assert report.value == "done"
+    assert report.attempts[0].released.steps == (
+        "task ended",
+        "called cancelled: cancelled",
+        "called broken_later: OSError: neither",
+        "called broken: ValueError: no",
+        "called append",
+    )
+    assert called == ["the rest"]
+
+
+class Watcher:
+    def __init__(self) -> None:
+        self.saw: list[type[BaseException] | None] = []
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self.saw.append(kind)
+        assert (error is None) == (traceback is None) == (kind is None)
+        return True  # which swallows nothing
+
+
+class AsyncWatcher(Watcher):
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        return self.__exit__(kind, error, traceback)
+
+
+async def test_context_managers_see_the_failure_and_cannot_swallow_it(supervisor: Supervisor) -> None:
+    watchers = (Watcher(), AsyncWatcher())
+
+    async def work(attempt: Attempt) -> None:
+        for watcher in watchers:
+            await attempt.enter(watcher)
+        if attempt.session == "raises":
+            raise KeyError("k")
+        if attempt.session == "hangs":
+            await asyncio.sleep(100.0)
+
+    for session in ("raises", "hangs", "succeeds"):
+        report = await supervisor.run_report(session, work, policy=rules(attempts=1))
+        assert report.status is (Status.SUCCEEDED if session == "succeeds" else Status.FAILED)
+    for watcher in watchers:
+        assert watcher.saw == [KeyError, asyncio.CancelledError, None]
+
+
+async def test_what_is_no_context_manager_cannot_be_entered(supervisor: Supervisor) -> None:
+    async def work(attempt: Attempt) -> None:
+        await attempt.enter("text")  # type: ignore[arg-type]
+
+    report = await supervisor.run_report("a", work, policy=rules(attempts=1))
+    assert "enter() takes a context manager, got str" in str(report.attempts[0].failure)
+
+
+async def test_an_overdue_step_is_cancelled_and_the_rest_still_run(supervisor: Supervisor) -> None:
+    called: list[str] = []
+
+    async def stuck() -> None:
+        await asyncio.sleep(1000.0)
+
+    async def quick() -> None:
+        await asyncio.sleep(0.1)
+        called.append("quick")
+
+    async def work(attempt: Attempt) -> str:
+        attempt.callback(called.append, "first")
+        attempt.callback(quick)
+        attempt.callback(stuck)
+        return "done"
+
+    report = await supervisor.run("a", work, policy=rules(grace_s=4.0))
+    assert report.value == "done"
+    assert called == ["quick", "first"]
+    assert report.duration_s <= 4.0 + 1.0
+    assert isinstance(report.attempts[0].released, Gone)
+    assert "called stuck: overdue, cancelled" in report.attempts[0].released.steps
+
+
+async def test_every_step_is_begun_even_when_the_time_is_used_up(supervisor: Supervisor) -> None:
+    begun: list[int] = []
+
+    async def stuck(number: int) -> None:
+        begun.append(number)
+        await asyncio.sleep(1000.0)
+
+    async def work(attempt: Attempt) -> None:
+        for number in range(20):
+            attempt.callback(stuck, number)
+
+    report = await supervisor.run("a", work, policy=rules(grace_s=4.0))
+    assert begun == list(reversed(range(20)))
+    assert report.duration_s <= 4.0 + 1.0
+
+
+async def test_a_step_that_runs_on_makes_the_attempt_unconfirmed_until_it_ends(
+    supervisor: Supervisor, recorded: Recorded
+) -> None:
+    called: list[str] = []
+
+    async def stubborn() -> None:
+        until = now() + 30.0
+        while (left := until - now()) > 0:
+            try:
+                await asyncio.sleep(left)
+            except asyncio.CancelledError:
+                called.append("asked")
+
+    async def work(attempt: Attempt) -> str:
+        attempt.callback(called.append, "rest")
+        attempt.callback(stubborn)
+        return "done"
+
+    began = now()
+    with pytest.raises(RunFailed) as caught:
+        await supervisor.run("a", work, policy=rules(grace_s=2.0))
+    assert now() - began <= 2 * 2.0 + 1.0
+    report = caught.value.report
+    assert (report.status, called) == (Status.QUARANTINED, ["rest", "asked"])
+    assert report.attempts[0].failure is not None
+    assert report.attempts[0].failure.kind is Kind.UNCONFIRMED
+    assert report.attempts[0].failure.message == "it had succeeded, then not proved dead"
+    assert isinstance(report.attempts[0].released, Unknown)
+    assert "called stubborn" in report.attempts[0].released.alive[0]
+    await asyncio.sleep(began + 29.0 - now())
+    with pytest.raises(RunRefused):
+        await supervisor.run("a", ScriptedWork(never_awaits()), policy=rules())
+    await asyncio.sleep(2.0)
+    await supervisor.run("a", ScriptedWork(never_awaits()), policy=rules())
+    await asyncio.sleep(0)
+    assert (len(recorded.of(SessionQuarantined)), len(recorded.of(QuarantineLifted))) == (1, 1)
+
+
+async def test_work_that_ignores_its_cancellation_is_unconfirmed_and_its_session_quarantined_until_it_ends(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    transcript = tmp_path / "reports.jsonl"
+    lock = tmp_path / "reports.jsonl.lock"
+    work = ScriptedWork(hangs(ignoring_cancellation_for=100.0), succeeds())
+    began = now()
+    with pytest.raises(RunFailed) as caught:
+        await supervisor.run("a", work, policy=rules(timeout_s=10.0, grace_s=2.0), lock=transcript)
+    assert now() - began == 12.0  # the grace, and not a moment of release more
+    report = caught.value.report
+    assert (report.status, report.reason) == (Status.QUARANTINED, "unconfirmed")
+    [attempt] = report.attempts
+    assert attempt.failure is not None
+    assert attempt.failure.message == "timed out after 10 s, then not proved dead"
+    assert isinstance(attempt.released, Unknown)
+    assert "ignores its cancellation" in attempt.released.alive[0]
+    assert "stays until that has ended" in attempt.released.steps[-1]
+    assert lock.exists()
+
+    await asyncio.sleep(90.0)
+    refused = await supervisor.run_report("a", ScriptedWork(never_awaits()), policy=rules())
+    assert (refused.status, refused.reason) == (Status.REFUSED, "quarantined")
+    assert "ignores its cancellation" in refused.detail
+    assert lock.exists()
+
+    await asyncio.sleep(10.0)
+    assert work.alive("a") == 0
+    assert not lock.exists()
+    assert (await supervisor.run("a", ScriptedWork(never_awaits("free")), policy=rules())).value == "free"
+    assert len(work.attempts) == 1
+
+
+async def test_nothing_is_retried_on_top_of_an_attempt_that_was_not_proved_dead(supervisor: Supervisor) -> None:
+    work = ScriptedWork(hangs(ignoring_cancellation_for=3.0))
+    report = await supervisor.run_report("a", work, policy=rules(attempts=5, timeout_s=10.0, grace_s=2.0))
+    await asyncio.sleep(600.0)
+    assert (len(report.attempts), len(work.attempts), work.overlap("a")) == (1, 1, 1)
+
+
+async def test_what_the_work_opened_is_released_though_it_lives_on(supervisor: Supervisor) -> None:
+    called: list[str] = []
+
+    async def work(attempt: Attempt) -> None:
+        attempt.callback(called.append, "released")
+        await ScriptedWork(hangs(ignoring_cancellation_for=50.0))(attempt)
+
+    await supervisor.run_report("a", work, policy=rules())
+    assert called == ["released"]
+    await asyncio.sleep(100.0)
+
+
+async def test_a_cancelled_caller_of_stubborn_work_is_told_so_and_its_session_is_quarantined(
+    supervisor: Supervisor,
+) -> None:
+    work = ScriptedWork(hangs(ignoring_cancellation_for=100.0))
+    task = asyncio.create_task(supervisor.run("a", work, policy=rules(grace_s=2.0)))
+    await asyncio.sleep(1.0)
+    began = now()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert now() - began == 2.0
+    assert (await supervisor.run_report("a", ScriptedWork(succeeds()), policy=rules())).reason == "quarantined"
+    await asyncio.sleep(100.0)
+    assert (await supervisor.run_report("a", ScriptedWork(succeeds()), policy=rules())).status is Status.SUCCEEDED
+
+
+async def test_the_session_is_free_at_most_two_graces_and_a_second_after_it_was_told_to_end(
+    supervisor: Supervisor,
+) -> None:
+    """The worst of both: work that uses up its grace, and then steps that use up theirs."""
+
+    async def stuck() -> None:
+        await asyncio.sleep(1000.0)
+
+    async def work(attempt: Attempt) -> None:
+        for _ in range(5):
+            attempt.callback(stuck)
+        await ScriptedWork(hangs(ignoring_cancellation_for=2.9))(attempt)
+
+    task = asyncio.create_task(supervisor.run("a", work, policy=rules(grace_s=3.0)))
+    await asyncio.sleep(1.0)
+    began = now()
+    task.cancel()
+    await asyncio.wait([task])
+    assert 2.9 + 2.5 < now() - began <= 2 * 3.0 + 1.0
+    assert not store_of(supervisor)._quarantines
+
+
+async def test_a_cancellation_during_release_only_waits_for_it(supervisor: Supervisor) -> None:
+    called: list[str] = []
+
+    async def closing() -> None:
+        await asyncio.sleep(1.0)
+        called.append("closed")
+
+    async def work(attempt: Attempt) -> str:
+        attempt.callback(closing)
+        return "done"
+
+    task = asyncio.create_task(supervisor.run("a", work, policy=rules()))
+    await asyncio.sleep(0.5)
+    task.cancel()
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert called == ["closed"]
+
+
+async def test_nothing_more_can_be_opened_once_the_release_has_begun(supervisor: Supervisor) -> None:
+    refused: list[str] = []
+    kept: list[Attempt] = []
+
+    def late() -> None:
+        try:
+            kept[0].callback(print)
+        except RuntimeError as error:
+            refused.append(str(error))
+
+    async def work(attempt: Attempt) -> None:
+        kept.append(attempt)
+        attempt.callback(late)
+
+    await supervisor.run("a", work, policy=rules())
+    late()
+    assert len(refused) == 2
+    assert "is over: it can open nothing more" in refused[0]
+
+
+async def test_what_is_entered_too_late_is_left_again(supervisor: Supervisor) -> None:
+    """Work that lived on after it was given up may be in the middle of opening something."""
+    order: list[str] = []
+
+    class Slow:
+        async def __aenter__(self) -> None:
+            try:
+                await asyncio.sleep(100.0)
+            except asyncio.CancelledError:
+                await asyncio.sleep(50.0)
+            order.append("opened")
+
+        async def __aexit__(self, *_: object) -> None:
+            order.append("closed")
+
+    async def work(attempt: Attempt) -> None:
+        attempt.callback(order.append, "released")
+        await attempt.enter(Slow())
+        order.append("went on")
+
+    report = await supervisor.run_report("a", work, policy=rules())
+    assert report.status is Status.QUARANTINED
+    await asyncio.sleep(100.0)
+    assert order == ["released", "opened", "closed"]
