@@ -20,10 +20,12 @@ class Alarms(Generic[K]):
         self._timers: dict[float, asyncio.TimerHandle] = {}
 
     def set(self, length_s: float, key: K, now: float) -> None:
-        """Ring for the key in `length_s` seconds."""
+        """Ring for the key in `length_s` seconds, and not when it was set to before."""
         due = self._lengths.get(length_s)
         if due is None:
             due = self._lengths[length_s] = {}
+        elif key in due:
+            del due[key]  # it moves to the end
         due[key] = now + length_s
         if length_s not in self._timers:
             self._arm(length_s, now + length_s)

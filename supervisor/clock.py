@@ -1,8 +1,6 @@
 """Time and dice: the only file that reads a clock, sleeps or draws."""
 
 import asyncio
-import random
-import secrets
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -26,6 +24,9 @@ class SystemClock:
     """The machine's clocks, and its randomness."""
 
     def __init__(self) -> None:
+        import random
+        import secrets
+
         self.now = time.monotonic
         self.wall = time.time
         self.draw = random.random

@@ -29,6 +29,7 @@ FORGET_AFTER_S: Final = 7 * 86400.0
 _SWEEP_FROM: Final = 4096
 _MOST_SPARE: Final = 64
 _ADMITTED: Final = Admitted(0)
+_OVER: Final = Refused(Refusal.WAIT_OVER)
 _NO_LINE: Final[deque[Standing]] = deque(maxlen=0)
 
 
@@ -98,8 +99,9 @@ class MemoryStore:
         if self._quarantines and session in self._quarantines:
             alive = [what for receipt in self._quarantines[session].values() for what in receipt.alive]
             return Refused(Refusal.QUARANTINED, "may still live: " + ", ".join(alive))
-        if self._breakers and session in self._breakers:
-            answer = look(run.policy.breaker, self._breakers[session], self._now())
+        state = self._breakers.get(session)
+        if state is not None and type(state) is not Closed:
+            answer = look(run.policy.breaker, state, self._now())
             if answer is not None:
                 return self._breaker_refused(answer)
         return None
@@ -159,11 +161,17 @@ class MemoryStore:
     async def turn(self, run: Standing, until: float | None) -> Refused | None:
         turn = run.turn
         assert turn is not None, "only a run that waits has a turn to come"
-        if not await wait_until(turn, until):
+        timer = None if until is None else asyncio.get_running_loop().call_at(until, _end_waiting, turn)
+        try:
+            refused = await turn
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if refused is _OVER:
             self._take_out(run)
             return Refused(Refusal.WAIT_OVER, f"its turn did not come within {run.policy.gate.wait_s:g} s")
         run.turn = None
-        return turn.result()
+        return refused
 
     def leave(self, run: Standing) -> None:
         self._take_out(run)
@@ -265,7 +273,8 @@ class MemoryStore:
         if type(verdict) is not Retry:
             live.standing.pop(run, None)
         if live.line or live.newest is not None:
-            self._refuse_line(live)
+            if session in self._quarantines or type(self._breakers.get(session, CLOSED)) is not Closed:
+                self._refuse_line(live)
             self._pass_on(live)
         if not live.standing:
             self._drop_if_idle(session, live)
@@ -416,3 +425,8 @@ def _last_change(state: State) -> float:
             return state.until
         case HalfOpen():
             return math.inf
+
+
+def _end_waiting(turn: "asyncio.Future[Refused | None]") -> None:
+    if not turn.done():
+        turn.set_result(_OVER)

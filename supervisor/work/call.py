@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC
-from email.utils import parsedate_to_datetime
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from policies.classification import Facts, Rule, classify, matches
 from policies.failure import Failed, Kind, least_retryable
@@ -13,8 +12,19 @@ from supervisor.errors import Failure, RunFailed, RunRefused, SessionLocked
 _MOST_MESSAGE: Final = 2000
 _MOST_TRACEBACK: Final = 8192
 _MOST_FRAMES: Final = 24
-_MOST_NAMES: Final = 512
-_NAMES: Final[dict[type[BaseException], tuple[str, ...]]] = {}
+_MOST_CLASSES: Final = 512
+_SAYING: Final = ("status_code", "status", "response", "retry_after", "headers")
+"""Attributes by which an exception may say more than its class does."""
+
+
+class _Class(NamedTuple):
+    """What an exception's class says: its names, and its kind, if it says all and there are no rules."""
+
+    names: tuple[str, ...]
+    kind: Kind | None
+
+
+_CLASSES: Final[dict[type[BaseException], _Class]] = {}
 
 
 def failed_by(error: BaseException, rules: tuple[Rule, ...], wall: float) -> Failed:
@@ -22,10 +32,12 @@ def failed_by(error: BaseException, rules: tuple[Rule, ...], wall: float) -> Fai
 
     `wall` is the moment in seconds since 1970: a Retry-After may be a date.
     """
+    known = _class(type(error))
     text = text_of(error)
     message = text if isinstance(error, Failure | SessionLocked) else f"{type(error).__name__}: {text}".rstrip(": ")
-    facts = Facts(names(type(error)), text, status_of(error))
-    kind = classify(rules, facts, known_kind(error, rules))
+    if known.kind is not None and not rules and not error.__dict__:
+        return Failed(known.kind, message[:_MOST_MESSAGE], traceback=where(error))
+    kind = classify(rules, Facts(known.names, text, status_of(error)), known_kind(error, rules))
     return Failed(kind, message[:_MOST_MESSAGE], retry_after_s(error, wall), traceback=where(error))
 
 
@@ -39,17 +51,30 @@ def text_of(error: BaseException) -> str:
 
 def names(cls: type[BaseException]) -> tuple[str, ...]:
     """Return the dotted names of a class and its bases; one of `builtins` also without its module."""
-    known = _NAMES.get(cls)
+    return _class(cls).names
+
+
+def _class(cls: type[BaseException]) -> _Class:
+    known = _CLASSES.get(cls)
     if known is None:
-        dotted = []
-        for base in cls.__mro__:
-            dotted.append(f"{base.__module__}.{base.__qualname__}")
-            if base.__module__ == "builtins":
-                dotted.append(base.__qualname__)
-        if len(_NAMES) >= _MOST_NAMES:  # somebody makes classes as it goes
-            _NAMES.clear()
-        known = _NAMES[cls] = tuple(dotted)
+        known = _look_at(cls)
+        if len(_CLASSES) >= _MOST_CLASSES:
+            _CLASSES.clear()
+        if "<locals>" not in cls.__qualname__:  # a class that an attempt has made may hold what the attempt held
+            _CLASSES[cls] = known
     return known
+
+
+def _look_at(cls: type[BaseException]) -> _Class:
+    dotted = []
+    for base in cls.__mro__:
+        dotted.append(f"{base.__module__}.{base.__qualname__}")
+        if base.__module__ == "builtins":
+            dotted.append(base.__qualname__)
+    ours = issubclass(cls, Failure | SessionLocked | RunFailed | RunRefused | BaseExceptionGroup)
+    if ours or any(hasattr(cls, name) for name in _SAYING):
+        return _Class(tuple(dotted), None)
+    return _Class(tuple(dotted), classify((), Facts(tuple(dotted))))
 
 
 def known_kind(error: BaseException, rules: tuple[Rule, ...]) -> Kind | None:
@@ -173,6 +198,8 @@ def _seconds_or_date(stated: object, wall: float, per_second: float = 1.0) -> fl
     except ValueError:
         pass
     try:
+        from email.utils import parsedate_to_datetime  # and with it half of the standard library's mail
+
         moment = parsedate_to_datetime(text)
         return _sane(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - wall)
     except (TypeError, ValueError, OverflowError):

@@ -2,7 +2,8 @@
 
 python tests/benchmarks/bench_letting_go.py [--smoke] [--json]
 
-In turn by an exception, by the timeout and by the caller's cancellation, with the cyclic collector off. Resident
+In turn by an exception, by the timeout and by the caller's cancellation, each in a shape that forms a circle, with the
+cyclic collector off. Resident
 memory at the end against that after the first 100. Exits with 1 where a context outlived its attempt.
 """
 
@@ -63,15 +64,30 @@ class Watch(SystemClock):
 
 
 async def fails(watch: Watch, attempt: Attempt) -> None:
-    """Fail in a way of its own at each of the three attempts: an exception, the timeout, a cancellation."""
+    """Fail in a way of its own at each of the three attempts, each in a shape whose frames and exception hold each
+    other: they would live until the cyclic collector comes.
+    """
     context = Context()
     watch.made.append(weakref.ref(context))
     if attempt.number == 1:
-        raise Broken(f"with {len(context.text)} bytes")
-    if attempt.number == 3:
-        task = attempt._run.task  # type: ignore[attr-defined]
-        task.cancel()
-    await asyncio.sleep(60.0)
+        await raises_its_last_error(context)
+    if attempt.number == 2:
+        async with asyncio.timeout(60.0):  # the attempt's own timeout comes first
+            await asyncio.sleep(60.0)
+    asyncio.get_running_loop().call_soon(attempt._run.task.cancel)  # type: ignore[attr-defined]
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(60.0, context))
+
+
+async def raises_its_last_error(context: Context) -> None:
+    last: Broken | None = None
+    for _ in range(2):
+        try:
+            raise Broken(f"with {len(context.text)} bytes")  # noqa: TRY301
+        except Broken as error:
+            last = error
+    assert last is not None
+    raise last
 
 
 async def measure(attempts: int, first: int) -> tuple[float, Watch]:

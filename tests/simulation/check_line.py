@@ -45,6 +45,7 @@ class Lines:
     def on_arriving(self, run: RunFacts, standing: Standing) -> None:
         """What the rule says of this arrival, where nothing else refuses it."""
         line, gate = self._line(run), run.policy.gate
+        self._grant(line)
         self.expected = None
         if run.number:
             return
@@ -152,13 +153,13 @@ class Lines:
     def on_committed(self, run: RunFacts) -> None:
         line = self._line(run)
         self._grant(line)
-        for waiting, standing in line.waiting.items():
-            replaces = any(older in line.standing for older in self.replacing.get(waiting, ()))
-            if _waits(standing) and len(line.holding) < waiting.policy.gate.permits and not replaces:
-                text = f"run {waiting.key} heads the line, and {len(line.holding)} run: its turn does not come"
+        for head, standing in list(line.waiting.items())[
+            :1
+        ]:  # one that is on its way out is in the way until it has left
+            replaces = any(older in line.standing for older in self.replacing.get(head, ()))
+            if _waits(standing) and len(line.holding) < head.policy.gate.permits and not replaces:
+                text = f"run {head.key} heads the line, and {len(line.holding)} run: its turn does not come"
                 self.facts.violation("line", text)
-            if _waits(standing):
-                break
         for holder, standing in line.holding.items():
             if not standing.holds_permit:
                 self.facts.violation("line", f"run {holder.key} has lost its permit")
@@ -167,7 +168,9 @@ class Lines:
         """Take note of who was granted a permit; nobody who still waits may stand before them."""
         passed = ""
         for run, standing in list(line.waiting.items()):
-            if standing.holds_permit:
+            if _is_refused(standing):
+                self._out(run, over=run.number == 0)
+            elif standing.holds_permit:
                 if passed:
                     self.facts.violation("line", f"run {run.key} passes run {passed}, which stood before it")
                 del line.waiting[run]
@@ -196,6 +199,14 @@ class Lines:
         for name in ("_live", "_watchers"):
             if kept := getattr(store, name, None):
                 self.facts.violation("rest", f"the store keeps {name[1:]} of {sorted(kept)}")
+
+
+def _is_refused(standing: Standing) -> bool:
+    """It was refused in line, and does not know it yet."""
+    turn = standing.turn
+    if turn is None or not turn.done() or turn.cancelled() or turn.result() is None:
+        return False
+    return turn.result().reason is not Refusal.WAIT_OVER
 
 
 def _waits(standing: Standing) -> bool:

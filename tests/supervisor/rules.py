@@ -42,7 +42,7 @@ def rules(
         breaker=Breaker(failures, failure_rate=1.0, minimum=1000, cooldown_s=cooldown_s, trials=trials),
         gate=Gate(permits, queue, wait_s, overlap),
         lock=LockRule(wait_s=lock_wait_s),
-        kinds=DEFAULT_EFFECTS | (kinds or {}),
+        kinds={**DEFAULT_EFFECTS, **(kinds or {})},
     )
 
 

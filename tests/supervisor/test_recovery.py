@@ -12,7 +12,7 @@ from tests.supervisor.rules import now, rules
 
 
 class Gateway:
-    """Says that the turn lives until a moment; `hangs` and `breaks` have the numbers of questions it does not answer."""
+    """Says that a turn lives until a moment; `hangs` and `breaks`: the numbers of questions it does not answer."""
 
     def __init__(self, lives_s: float, hangs: tuple[int, ...] = (), breaks: tuple[int, ...] = ()) -> None:
         self.until = now() + lives_s

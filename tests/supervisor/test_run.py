@@ -9,7 +9,7 @@ from policies.failure import Kind, Outcome
 from supervisor import Attempt, Failure, Gone, RunFailed, RunRefused, Status, Supervisor, current_attempt
 from supervisor.events import AttemptEnded, AttemptStarted, RunEnded
 from supervisor.tasks import start_eager, start_plain
-from supervisor.testing import Recorded, ScriptedWork, fails, hangs, never_awaits, raises, succeeds
+from supervisor.testing import Recorded, ScriptedWork, fails, hangs, never_awaits, succeeds
 from tests.supervisor.rules import assert_at_rest, failures_counted, now, rules, tokens_spent
 
 
@@ -177,7 +177,7 @@ async def test_an_async_generator_as_work_is_invalid(supervisor: Supervisor) -> 
     async def work(attempt: Attempt) -> Any:
         yield 1
 
-    report = await supervisor.run_report("a", work, policy=rules())  # type: ignore[arg-type]
+    report = await supervisor.run_report("a", work, policy=rules())
     assert report.attempts[0].failure is not None
     assert "async_generator, not an awaitable" in report.attempts[0].failure.message
 
@@ -274,5 +274,3 @@ async def test_a_refusal_a_busy_lock_and_a_cancellation_spend_no_token_and_do_no
     assert (busy.status, busy.reason) == (Status.REFUSED, "busy")
     assert tokens_spent(supervisor, "a") == 0.0
     assert failures_counted(supervisor, "a") == 0
-
-

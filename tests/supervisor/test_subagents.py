@@ -254,7 +254,7 @@ async def test_a_childs_retry_that_is_not_launched_comes_back_to_its_parent(supe
 @pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("swallowed", [False, True])
 async def test_a_child_that_may_still_live_makes_its_parents_attempt_unconfirmed(
-    supervisor: Supervisor, deep: bool, swallowed: bool
+    supervisor: Supervisor, *, deep: bool, swallowed: bool
 ) -> None:
     stubborn = ScriptedWork(hangs(ignoring_cancellation_for=100.0))
     short = rules(attempts=1, timeout_s=2.0, grace_s=1.0)
@@ -276,7 +276,8 @@ async def test_a_child_that_may_still_live_makes_its_parents_attempt_unconfirmed
     assert isinstance(receipt, Unknown)
     assert "session 'child', a child" in receipt.alive[0]
     assert "ignores its cancellation" in receipt.alive[0]
-    assert (report.attempts[0].failure is not None) and (report.attempts[0].failure.kind is Kind.UNCONFIRMED)
+    assert report.attempts[0].failure is not None
+    assert report.attempts[0].failure.kind is Kind.UNCONFIRMED
     sessions = ("parent", "child", "grandchild") if deep else ("parent", "child")
     for session in sessions:
         with pytest.raises(RunRefused, match="quarantined"):

@@ -79,7 +79,7 @@ async def test_a_new_run_on_top_of_one_that_was_not_proved_gone_is_refused(super
 
 @pytest.mark.parametrize("replacer_first", [True, False])
 async def test_a_caller_cancelled_while_it_is_replaced_gets_its_cancellation(
-    supervisor: Supervisor, replacer_first: bool
+    supervisor: Supervisor, *, replacer_first: bool
 ) -> None:
     old = asyncio.create_task(supervisor.run("a", ScriptedWork(hangs()), policy=REPLACE))
     await asyncio.sleep(1.0)
@@ -152,12 +152,14 @@ async def test_nested_timeouts_and_task_groups_around_runs_each_get_what_is_thei
             ended.append(f"{session} cancelled")
             raise
 
+    async def outer() -> None:
+        async with asyncio.timeout(4.0), asyncio.TaskGroup() as group:
+            group.create_task(inner("a", 2.0))
+            group.create_task(inner("b", 9.0))
+            await asyncio.sleep(100.0)
+
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(4.0):
-            async with asyncio.TaskGroup() as group:
-                group.create_task(inner("a", 2.0))
-                group.create_task(inner("b", 9.0))
-                await asyncio.sleep(100.0)
+        await outer()
     assert ended == ["a timed out", "b cancelled"]
     task = asyncio.current_task()
     assert task is not None
@@ -171,10 +173,13 @@ async def test_a_task_group_whose_sibling_failed_gets_its_error_and_not_a_cancel
         await asyncio.sleep(1.0)
         raise ValueError("sibling")
 
-    with pytest.raises(ExceptionGroup) as caught:
+    async def both() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(supervisor.run("a", work, policy=rules()))
             group.create_task(sibling())
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await both()
     assert [str(error) for error in caught.value.exceptions] == ["sibling"]
     assert work.alive("a") == 0
 

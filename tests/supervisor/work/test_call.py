@@ -1,8 +1,10 @@
 """What an exception says of its failure: kind, message, how long to wait, and where it was raised."""
 
 import asyncio
+import gc
 import sys
 import urllib.error
+import weakref
 from collections.abc import Callable
 from email.message import Message
 from email.utils import formatdate
@@ -196,11 +198,22 @@ def test_names_has_each_base_once_and_is_the_same_when_asked_again() -> None:
 
 
 def test_classes_that_are_made_as_it_goes_do_not_pile_up() -> None:
-    from supervisor.work.call import _NAMES
+    from supervisor.work.call import _CLASSES
 
     for n in range(2000):
         assert names(type(f"Error{n}", (Quota,), {}))[1] == f"{Quota.__module__}.Quota"
-    assert len(_NAMES) <= 512
+    assert len(_CLASSES) <= 512
+
+
+def test_a_class_that_an_attempt_has_made_is_not_kept() -> None:
+    class OfTheAttempt(Exception):
+        pass
+
+    made = weakref.ref(OfTheAttempt)
+    failed_by(OfTheAttempt("x"), (), 0.0)
+    del OfTheAttempt
+    gc.collect()
+    assert made() is None
 
 
 # --- how long to wait

@@ -23,13 +23,12 @@ class Remote:
     async def start(self, attempt: Attempt) -> Any:
         return await self.work(attempt)
 
-    async def confirm_stopped(self, attempt: Attempt) -> Stopped | Alive:
+    async def confirm_stopped(self, attempt: Attempt) -> Any:
         self.asked.append(now())
         answer = self.answers[min(len(self.asked), len(self.answers)) - 1]()
         if asyncio.iscoroutine(answer):
             answer = await answer
-        assert isinstance(answer, Stopped | Alive) or answer == "yes"
-        return answer  # type: ignore[return-value]
+        return answer
 
 
 def stopped() -> Stopped:

@@ -1,0 +1,74 @@
+"""Errors say what happened, with which values."""
+
+from pathlib import Path
+
+import pytest
+
+from policies.failure import Failed, Gone, Kind, Outcome
+from policies.verdict import GiveUp, Reason
+from supervisor import (
+    AttemptReport,
+    Failure,
+    RunFailed,
+    RunRefused,
+    RunReport,
+    SessionLocked,
+    SettingsError,
+    Status,
+    StoreUnavailable,
+    SupervisorError,
+)
+
+
+def report(status: Status, reason: str, attempts: tuple[AttemptReport, ...] = (), detail: str = "") -> RunReport:
+    return RunReport("run-1", "a", "default", "hash", status, reason, 0.0, 1.0, attempts, None, detail)
+
+
+def test_a_failed_run_names_session_status_reason_and_every_attempt() -> None:
+    attempts = tuple(
+        AttemptReport(
+            number, 0.0, 1.0, Outcome.FAILED, Failed(Kind.ERROR, f"e{number}"), Gone(), GiveUp(Reason.ATTEMPTS)
+        )
+        for number in (1, 2, 3)
+    )
+    error = RunFailed(report(Status.FAILED, "attempts", attempts))
+    assert str(error) == (
+        "run run-1 of session 'a' failed (attempts): attempt 1: error: e1; attempt 2: error: e2; attempt 3: error: e3"
+    )
+    assert error.report.attempts == attempts
+
+
+def test_a_run_that_failed_without_an_attempt_still_says_why() -> None:
+    assert str(RunFailed(report(Status.CANCELLED, "closed"))) == "run run-1 of session 'a' cancelled (closed)"
+
+
+def test_a_refused_run_says_why_and_how_long() -> None:
+    error = RunRefused(report(Status.REFUSED, "breaker_open", detail="open for 12.0 s more"))
+    for part in ("session 'a'", "breaker_open", "open for 12.0 s more"):
+        assert part in str(error)
+    assert error.report.reason == "breaker_open"
+
+
+@pytest.mark.parametrize(
+    ("alive", "words"), [(True, "alive"), (False, "dead"), (None, "of which it cannot be said whether it lives")]
+)
+def test_a_locked_session_names_path_holder_since_when_and_whether_it_lives(*, alive: bool | None, words: str) -> None:
+    error = SessionLocked(Path("/x/a.jsonl.lock"), "pid 7", 7, 61.7, "wait, or stop it", holder_alive=alive)
+    assert str(error) == f"/x/a.jsonl.lock is held by pid 7 for 62 s, {words}; wait, or stop it"
+    assert (error.holder_pid, error.held_for_s, error.holder_alive) == (7, 61.7, alive)
+
+
+def test_a_holder_of_unknown_age_has_none() -> None:
+    error = SessionLocked(Path("/x/a.lock"), "somebody", None, None, "wait", holder_alive=None)
+    assert " for " not in str(error)
+
+
+def test_settings_errors_have_every_problem_on_a_line() -> None:
+    error = SettingsError("settings.toml", ("a is wrong", "b too"))
+    assert str(error) == "settings.toml:\n  a is wrong\n  b too"
+    assert isinstance(error, ValueError)
+
+
+def test_all_errors_have_one_base() -> None:
+    for cls in (Failure, RunFailed, RunRefused, SessionLocked, SettingsError, StoreUnavailable):
+        assert issubclass(cls, SupervisorError)
