@@ -17,12 +17,10 @@ def admit(run: Running) -> Now[Refused | None]:
     """
     if run.parent is not None and (holder := _ancestor_on(run)) is not None:
         return Refused(Refusal.ANCESTOR, f"run {holder}, within which it was started, is on that session itself")
-    if run.number:
-        return _admit_again(run)
     answer = run.effects.store.arrive(run)
     if answer is None and run.host is None:
         return None
-    return _admit_first(run, answer)
+    return _admit_again(run, answer) if run.number else _admit_first(run, answer)
 
 
 async def _admit_first(run: Running, answer: Now[Refused | Waiting | None]) -> Refused | None:
@@ -39,10 +37,10 @@ async def _admit_first(run: Running, answer: Now[Refused | Waiting | None]) -> R
     return await _pass_host(run)
 
 
-async def _admit_again(run: Running) -> Refused | None:
+async def _admit_again(run: Running, asked: Now[Refused | Waiting | None]) -> Refused | None:
     """The same for a retry: its wait is bounded by the deadline alone, and it waits a cooldown out."""
     while True:
-        answer = await _answered(run, run.effects.store.arrive(run))
+        answer = await _answered(run, asked)
         if isinstance(answer, Waiting):
             answer = await _stand_in_line(run, run.deadline)
         if answer is None:
@@ -53,6 +51,7 @@ async def _admit_again(run: Running) -> Refused | None:
             return answer
         if not await _breaker_lets_ask_again(run, answer.until):
             return Refused(Refusal.DEADLINE, answer.detail)
+        asked = run.effects.store.arrive(run)
 
 
 async def _answered(run: Running, answer: Now[Refused | Waiting | None]) -> Refused | Waiting | None:

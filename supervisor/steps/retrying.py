@@ -39,8 +39,10 @@ async def retrying(run: Running, first: Retry, attempt_once: Callable[[Running],
     The token of a retry was withdrawn with its verdict. It is given back here unless the retry is launched: when it
     is refused, or the run is cancelled while it waits.
     """
+    end: End = (first, None)
 
     async def next_end() -> End:
+        nonlocal end
         launched = run.number
         try:
             end = await attempt_once(run)
@@ -51,6 +53,11 @@ async def retrying(run: Running, first: Retry, attempt_once: Callable[[Running],
         if end is _CANCELLED or isinstance(end[0], Refused):
             await _give_back_unless_launched(run, launched)
         return end
+
+    def seconds_left(_: RetryCallState) -> float:
+        verdict = end[0]
+        assert type(verdict) is Retry, "only a retry is waited for"
+        return max(0.0, verdict.at - run.effects.clock.now())
 
     async def wait(seconds: float) -> None:
         try:
@@ -63,23 +70,12 @@ async def retrying(run: Running, first: Retry, attempt_once: Callable[[Running],
             raise
 
     # A loop of its own for each run: one that is shared mixes the states of concurrent runs up.
-    loop = _Loop(retry=_is_retry, wait=lambda state: _seconds_left(run, state), sleep=wait)
+    loop = _Loop(retry=lambda _: type(end[0]) is Retry, wait=seconds_left, sleep=wait)
     await wait(max(0.0, first.at - run.effects.clock.now()))
-    end: End = await loop(next_end)
+    await loop(next_end)
     if end is _CANCELLED:
         raise NotedCancellation
     return end
-
-
-def _is_retry(state: RetryCallState) -> bool:
-    outcome = state.outcome
-    return outcome is not None and not outcome.failed and type(outcome.result()[0]) is Retry
-
-
-def _seconds_left(run: Running, state: RetryCallState) -> float:
-    assert state.outcome is not None, "asked after an attempt"
-    verdict: Retry = state.outcome.result()[0]
-    return max(0.0, verdict.at - run.effects.clock.now())
 
 
 async def _give_back_unless_launched(run: Running, launched: int) -> None:

@@ -204,9 +204,10 @@ class Lines:
 def _is_refused(standing: Standing) -> bool:
     """It was refused in line, and does not know it yet."""
     turn = standing.turn
-    if turn is None or not turn.done() or turn.cancelled() or turn.result() is None:
+    if turn is None or not turn.done() or turn.cancelled():
         return False
-    return turn.result().reason is not Refusal.WAIT_OVER
+    refused = turn.result()
+    return refused is not None and refused.reason is not Refusal.WAIT_OVER
 
 
 def _waits(standing: Standing) -> bool:
