@@ -31,14 +31,11 @@ class Lines:
         self.facts = facts
         self.breakers = breakers
         self.lines: dict[str, Line] = {}
-        self.expected: Refusal | None = None
+        self.expected: set[Refusal | None] = {None}
         self.replacing: dict[RunFacts, set[RunFacts]] = {}
 
     def _line(self, run: RunFacts) -> Line:
         return self.lines.setdefault(run.session, Line())
-
-    def _in_line(self, line: Line) -> int:
-        return sum(1 for run in line.waiting if run.number == 0)
 
     # --- arrival
 
@@ -46,28 +43,30 @@ class Lines:
         """What the rule says of this arrival, where nothing else refuses it."""
         line, gate = self._line(run), run.policy.gate
         self._grant(line)
-        self.expected = None
+        self.expected = {None}
         if run.number:
             return
         run.arrived_at = self.facts.clock.now()
-        in_line = self._in_line(line)
+        in_line = [its for each, its in line.waiting.items() if each.number == 0]
         overlapping = len(line.standing) >= gate.permits
         if overlapping and gate.overlap is Overlap.SKIP:
-            self.expected = Refusal.OVERLAP
+            self.expected = {Refusal.OVERLAP}
         elif not overlapping or gate.overlap in (Overlap.QUEUE, Overlap.REPLACE):
             enters = len(line.holding) < gate.permits and not line.waiting
             replaces = overlapping and gate.overlap is Overlap.REPLACE
-            if not enters and in_line >= gate.queue and not replaces:
-                self.expected = Refusal.QUEUE_FULL
+            if not enters and len(in_line) >= gate.queue and not replaces:
+                # Who is on its way out counts as long as it has not left, or does not any more: the store knows.
+                full = sum(map(_waits, in_line)) >= gate.queue
+                self.expected = {Refusal.QUEUE_FULL} if full else {Refusal.QUEUE_FULL, None}
 
     def on_arrived(self, run: RunFacts, standing: Standing, answer: Any) -> None:
         line, facts = self._line(run), self.facts
         if isinstance(answer, Refused):
             looked = answer.reason in (Refusal.BREAKER_OPEN, Refusal.QUARANTINED)
-            if not looked and answer.reason is not self.expected:
+            if not looked and answer.reason not in self.expected:
                 facts.violation("gate", f"run {run.key} is refused ({answer.reason}), expected {self.expected}")
             return
-        if self.expected is not None:
+        if None not in self.expected:
             facts.violation("gate", f"run {run.key} is let in, expected {self.expected}")
         self._note_overlap(run, standing, line)
         if isinstance(answer, Waiting):
