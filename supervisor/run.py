@@ -51,12 +51,11 @@ async def supervise(run: Running) -> RunReport:
     finally:
         run.effects.over(run)
         run.forget()
-    report, cancelled, fatal = _close(run, end, value), run.cancelled, run.fatal
-    del run  # what is raised here leads to this frame; from there the run would lead to the task that has the exception
-    if cancelled is not None:
-        raise asyncio.CancelledError(*cancelled)
-    if fatal is not None:
-        raise fatal
+    report = _close(run, end, value)
+    if run.cancelled is not None:
+        raise asyncio.CancelledError(*run.cancelled)
+    if run.fatal is not None:
+        raise run.fatal
     return report
 
 

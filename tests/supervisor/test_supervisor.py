@@ -1,7 +1,9 @@
 """The supervisor's own lifetime, what it is asked for, and what it says to a caller's mistakes."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ from policies.failure import Kind
 from policies.policy import Policy
 from supervisor import Attempt, RunFailed, RunRefused, SettingsError, Status, Supervisor, current_attempt
 from supervisor.settings.values import Settings
+from supervisor.store.memory import MemoryStore
 from supervisor.testing import Recorded, ScriptedWork, fails, hangs, never_awaits, succeeds
 from tests.supervisor.rules import assert_at_rest, now, rules
 
@@ -51,12 +54,10 @@ async def test_leaving_waits_for_work_that_cleans_up() -> None:
 
 async def test_leaving_is_bounded_and_says_what_was_not_proved_gone(caplog: pytest.LogCaptureFixture) -> None:
     async def stuck() -> None:
-        while True:
-            try:
-                await asyncio.sleep(100.0)
-            except asyncio.CancelledError:
-                if now() > began + 60.0:
-                    return
+        until = now() + 60.0
+        while (left := until - now()) > 0:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(left)
 
     async def work(attempt: Attempt) -> None:
         attempt.callback(stuck)
@@ -78,6 +79,20 @@ async def test_leaving_is_bounded_and_says_what_was_not_proved_gone(caplog: pyte
         assert f"session {report.session!r}, run {report.run_id} stays quarantined" in caplog.text
     await asyncio.sleep(300.0)
     assert recorded.names().count("QuarantineLifted") == 0
+
+
+async def test_leaving_waits_for_no_store_that_does_not_answer(caplog: pytest.LogCaptureFixture) -> None:
+    class Silent(MemoryStore):
+        def record(self, *args: Any) -> Any:
+            return asyncio.sleep(1000.0, super().record(*args))
+
+    async with Supervisor(store=Silent()) as supervisor:
+        task = asyncio.create_task(supervisor.run_report("a", ScriptedWork(hangs()), policy=rules(grace_s=2.0)))
+        await asyncio.sleep(1.0)
+        began = now()
+    assert now() - began == 2 * 2.0 + 1.0
+    assert "of session 'a' was not over when the supervisor closed" in caplog.text
+    assert (await task).reason == "closed"
 
 
 async def test_leaving_by_an_exception_stops_the_runs_too() -> None:

@@ -147,6 +147,32 @@ async def test_a_cancellation_while_waiting_for_the_lock_gives_everything_back(t
     assert locks.held() == {}
 
 
+@pytest.mark.parametrize(("deadline_s", "reason"), [(600.0, ""), (4.0, "host_full")])
+async def test_once_its_lock_is_free_a_run_goes_to_the_head_of_the_hosts_line(
+    transcript: Path, deadline_s: float, reason: str
+) -> None:
+    order: list[str] = []
+
+    async def work(attempt: Attempt) -> None:
+        order.append(attempt.session)
+        await asyncio.sleep(5.0)
+
+    locks = MemoryLockFiles(clock_of(asyncio.get_running_loop()))
+    locks.hold(transcript, "somebody")
+    async with Supervisor(Settings(limits=Limits(running=1)), locks=locks) as supervisor:
+        policy = rules(deadline_s=deadline_s)
+        tasks = [asyncio.create_task(supervisor.run_report("a", work, policy=policy, lock=transcript))]
+        for session in ("b", "c"):
+            await asyncio.sleep(1.0)
+            tasks.append(asyncio.create_task(supervisor.run_report(session, work, policy=rules())))
+        locks.free(transcript, "somebody")
+        reports = [await task for task in tasks]
+        assert order == (["b", "c"] if reason else ["b", "a", "c"])
+        assert (reports[0].reason or "") == reason
+        assert locks.held() == {}
+        assert_at_rest(supervisor)
+
+
 async def test_a_lock_taken_for_an_attempt_that_does_not_begin_is_let_go(transcript: Path) -> None:
     """The breaker opens while the lock is waited for."""
     locks = MemoryLockFiles(clock_of(asyncio.get_running_loop()))

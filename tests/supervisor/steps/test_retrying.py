@@ -1,13 +1,19 @@
 """The wait between attempts, and the token of a retry that is not launched."""
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from policies.failure import Effect, Kind
 from policies.gate import Overlap
 from supervisor import Attempt, Status, Supervisor
+from supervisor.clock import clock_of
+from supervisor.store.contract import Standing
+from supervisor.store.memory import MemoryStore
 from supervisor.testing import ScriptedWork, fails, hangs, never_awaits, succeeds
+from supervisor.testing.lock_files import MemoryLockFiles
 from tests.supervisor.rules import now, rules, store_of, tokens_spent
 
 
@@ -188,6 +194,49 @@ async def test_a_cancellation_while_a_retry_waits_for_the_breaker_gives_its_toke
     with pytest.raises(asyncio.CancelledError):
         await task
     assert tokens_spent(supervisor, "a") == 0.0
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_retry_whose_breaker_opens_while_it_waits_for_its_lock_waits_that_out_too(
+    tmp_path: Path, *, cancelled: bool
+) -> None:
+    """It is refused at the last moment, by the transaction that would have begun it."""
+    transcript = tmp_path / "reports.jsonl"
+    locks = MemoryLockFiles(clock_of(asyncio.get_running_loop()))
+    policy = rules(failures=2, permits=2, backoff_s=5.0, lock_wait_s=60.0)
+    store = SlowLeave()
+    async with Supervisor(locks=locks, store=store) as supervisor:
+        work = ScriptedWork(fails("overloaded"), succeeds("healed"))
+        task = asyncio.create_task(supervisor.run("a", work, policy=policy, lock=transcript))
+        await asyncio.sleep(1.0)
+        locks.hold(transcript, "somebody")
+        await asyncio.sleep(10.0)  # the retry waits for the lock by now
+        await supervisor.run_report(
+            "a", ScriptedWork(fails("overloaded")), policy=rules(failures=2, permits=2, attempts=1)
+        )
+        opened, store.seconds = now(), 3.0
+        locks.free(transcript, "somebody")
+        await asyncio.sleep(1.0)
+        if cancelled:
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert now() - opened < 10.0
+        else:
+            assert (await task).value == "healed"
+            assert 60.0 <= work.attempts[1].started_at - opened <= 72.0 + 2 * 3.0
+        assert tokens_spent(supervisor, "a") == (0.0 if cancelled else 1.0)
+        assert locks.held() == {}
+
+
+class SlowLeave(MemoryStore):
+    """A store that takes its time to give a permit back."""
+
+    seconds = 0.0
+
+    def leave(self, run: Standing) -> Any:
+        super().leave(run)
+        return asyncio.sleep(self.seconds) if self.seconds else None
 
 
 async def test_a_retry_of_a_session_that_was_quarantined_meanwhile_fails_with_its_last_failure(

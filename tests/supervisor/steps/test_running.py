@@ -57,12 +57,17 @@ async def test_a_run_that_is_replaced_in_line_never_starts(supervisor: Superviso
     assert work.attempts == []
 
 
-async def test_the_new_run_starts_only_when_the_replaced_one_is_gone(supervisor: Supervisor) -> None:
+@pytest.mark.parametrize("permits", [1, 2])
+async def test_the_new_run_starts_only_when_the_replaced_one_is_gone(supervisor: Supervisor, permits: int) -> None:
+    """Though the gate might let it in beside it."""
+    policy = rules(overlap=Overlap.REPLACE, permits=permits)
     work = ScriptedWork(hangs(ignoring_cancellation_for=1.5))
-    old = asyncio.create_task(supervisor.run_report("a", work, policy=REPLACE))
-    await asyncio.sleep(1.0)
     new_work = ScriptedWork(succeeds())
-    await supervisor.run("a", new_work, policy=REPLACE)
+    old = asyncio.create_task(supervisor.run_report("a", work, policy=rules()))
+    other = asyncio.create_task(supervisor.run_report("a", work, policy=rules()))
+    await asyncio.sleep(1.0)
+    await supervisor.run("a", new_work, policy=policy)
+    assert (await other).reason == "replaced"
     assert new_work.attempts[0].started_at == work.attempts[0].ended_at
     assert (await old).reason == "replaced"
 
