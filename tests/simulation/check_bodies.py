@@ -21,6 +21,7 @@ class Bodies:
         self.scenario_cap_s = max(rules.cooldown_cap_s for rules in scenario.policies)
         self.quarantined: dict[str, set[str]] = {}
         self.starts: list[float] = []
+        self.recorded_at = 0.0
 
     def _alive(self, session: str) -> list[BodyFacts]:
         now = self.facts.clock.now()
@@ -183,6 +184,7 @@ class Bodies:
     def on_recorded(self, run: RunFacts, standing: Standing, verdict: Verdict) -> None:
         facts, record = self.facts, run.records[-1]
         record.verdict, record.at = verdict, facts.clock.now()
+        self.recorded_at = record.at
         run.begun = False
         self.open[run.session].remove(run)
         who = f"attempt {run.number} of run {run.key}"
@@ -222,6 +224,8 @@ class Bodies:
     def on_arriving(self, run: RunFacts, standing: Standing) -> None:
         if run.records:
             run.records[-1].waited = True
+        if any(above.session == run.session for above in run.line()[1:]):
+            self.facts.violation("gate", f"run {run.key} comes to {run.session}, and an ancestor of it holds that")
         self._check_holds_nothing(run)
 
     def _check_holds_nothing(self, run: RunFacts) -> None:
@@ -231,6 +235,7 @@ class Bodies:
             self.facts.violation("I1", f"run {run.key} waits, and holds {[lock.path.name for lock in run.locks]}")
 
     def on_over(self, run: RunFacts, end: object) -> None:
+        self._check_host_full(run, end)
         if not run.unconfirmed:
             # Where a cancellation was thrown in, asyncio itself holds its frames until this step is over.
             asyncio.get_running_loop().call_soon(self._check_holds_nothing, run)
@@ -238,6 +243,31 @@ class Bodies:
                 self.facts.violation("I4", f"run {run.key} is over, and an attempt of it lives")
         if run.begun:
             self.facts.violation("I1", f"run {run.key} is over, and its attempt {run.number} was never recorded")
+
+    # --- order and hosts
+
+    def on_closing(self, body: BodyFacts, name: str) -> None:
+        """What was opened last is released first."""
+        later = list(body.open)[list(body.open).index(name) + 1 :]
+        if still := [each for each in later if each not in body.closing]:
+            text = f"attempt {body.number} of run {body.run.key} releases {name}, and {still} were opened after it"
+            self.facts.violation("order", text)
+        body.closing.append(name)
+
+    def _check_host_full(self, run: RunFacts, end: object) -> None:
+        """Where slots alone are limited, nobody is refused one that is free, or that its ancestor has."""
+        report, scenario = getattr(end, "report", None), self.scenario
+        if scenario.starts or scenario.memory or scenario.slowness.share:
+            return
+        if run.parent is not None and run.number == 0 and self.facts.clock.now() > run.granted_at + EPS:
+            text = f"run {run.key} has its permit, and waits though its ancestor has a slot"
+            self.facts.violation("host", text)
+        if report is None or report.reason != "host_full":
+            return
+        begun = [other for others in self.open.values() for other in others]
+        free = not begun and self.recorded_at < self.facts.clock.now() - EPS  # and not in this very instant
+        if any(above.begun for above in run.line()[1:]) or free:
+            self.facts.violation("host", f"run {run.key} is refused (host_full) beside {[each.key for each in begun]}")
 
     # --- locks and quarantines
 

@@ -41,9 +41,12 @@ class Model:
 class Breakers:
     """One model a session."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, *, slow: bool) -> None:
         self.facts = facts
+        self.slow = slow  # a slow store may begin to wait for a move after it
         self.models: dict[str, Model] = {}
+        self.waiting: dict[str, tuple[int, int]] = {}  # by run: what the breaker was when it was full of trials
+        self.moved_at: dict[str, float] = {}
         self.admitted: dict[str, tuple[int, bool]] = {}  # by run: generation, trial
 
     def model(self, session: str) -> Model:
@@ -67,8 +70,23 @@ class Breakers:
             said = "refused" if says else "admitted"
             self.facts.violation("I6", f"run {run.key} is {said} at the breaker, which is {model}")
 
+    def on_arriving(self, run: RunFacts, standing: Standing) -> None:
+        self.waiting.pop(run.key, None)
+
     def on_arrived(self, run: RunFacts, standing: Standing, answer: Any) -> None:
         self.check(run, answer if isinstance(answer, Refused) else None)
+        if isinstance(answer, Refused) and answer.reason is Refusal.BREAKER_OPEN and answer.until is None:
+            model = self.model(run.session)
+            self.waiting[run.key] = (model.generation, model.taken)
+
+    def on_over(self, run: RunFacts, end: Any) -> None:
+        """A retry that waits for a trial to end is told when the breaker moves."""
+        model, now = self.model(run.session), self.facts.clock.now()
+        waited = self.waiting.pop(run.key, None)
+        if waited is None or run.number == 0 or now < run.deadline - EPS or self.slow or model.unsure:
+            return
+        if waited != (model.generation, model.taken) and self.moved_at.get(run.session, now) < now - EPS:
+            self.facts.violation("line", f"run {run.key} is not told that the breaker of {run.session} has moved")
 
     def on_began(self, run: RunFacts, standing: Standing, refused: Refused | None) -> None:
         self.check(run, refused)
@@ -91,6 +109,7 @@ class Breakers:
         model, rule = self.model(run.session), run.policy.breaker
         if generation != model.generation:
             return
+        self.moved_at[run.session] = self.facts.clock.now()
         counted = isinstance(receipt, Unknown) or (
             failed is not None
             and stopped is None

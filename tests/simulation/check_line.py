@@ -56,7 +56,8 @@ class Lines:
             replaces = overlapping and gate.overlap is Overlap.REPLACE
             if not enters and len(in_line) >= gate.queue and not replaces:
                 # Who is on its way out counts as long as it has not left, or does not any more: the store knows.
-                full = sum(map(_waits, in_line)) >= gate.queue
+                may_enter = len(line.holding) < gate.permits and not any(map(_waits, line.waiting.values()))
+                full = sum(map(_waits, in_line)) >= gate.queue and not may_enter
                 self.expected = {Refusal.QUEUE_FULL} if full else {Refusal.QUEUE_FULL, None}
 
     def on_arrived(self, run: RunFacts, standing: Standing, answer: Any) -> None:
@@ -152,11 +153,11 @@ class Lines:
     def on_committed(self, run: RunFacts) -> None:
         line = self._line(run)
         self._grant(line)
-        for head, standing in list(line.waiting.items())[
-            :1
-        ]:  # one that is on its way out is in the way until it has left
-            replaces = any(older in line.standing for older in self.replacing.get(head, ()))
-            if _waits(standing) and len(line.holding) < head.policy.gate.permits and not replaces:
+        for head, standing in list(line.waiting.items())[:1]:
+            # Who is on its way out is in the way until it has left; so is whom the head replaces.
+            in_the_way = any(older in line.standing for older in self.replacing.get(head, ()))
+            in_the_way = in_the_way or (line.newest is not None and not _waits(line.newest[1]))
+            if _waits(standing) and len(line.holding) < head.policy.gate.permits and not in_the_way:
                 text = f"run {head.key} heads the line, and {len(line.holding)} run: its turn does not come"
                 self.facts.violation("line", text)
         for holder, standing in line.holding.items():
@@ -189,6 +190,7 @@ class Lines:
             text = f"run {run.key} gets a permit beside {[other.key for other in line.holding]}"
             self.facts.violation("I2", text)
         line.holding[run] = standing
+        run.granted_at = self.facts.clock.now()
 
     def on_end(self, store: Any) -> None:
         for session, line in self.lines.items():

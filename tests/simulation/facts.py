@@ -1,6 +1,7 @@
 """What really happened, as the work, the lock files, the store and the callers saw it: the checker's only source."""
 
 import asyncio
+import math
 import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -36,6 +37,7 @@ class BodyFacts:
     kind: str = ""  # of failure, where it raised
     text: str = ""
     open: dict[str, str] = field(default_factory=dict)
+    closing: list[str] = field(default_factory=list)
     had_scope: bool = False
     limbo_at: int = 0  # in lines of the log: recorded as unconfirmed
     forgiven: bool = False  # an operator said that the session is well
@@ -75,6 +77,7 @@ class RunFacts:
     deadline: float = 0.0
     run_id: str = ""
     arrived_at: float = 0.0
+    granted_at: float = math.inf  # when it last got a permit
     number: int = 0
     begun: bool = False
     begun_at: int = 0  # in lines of the log
