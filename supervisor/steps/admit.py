@@ -49,7 +49,7 @@ async def _admit_again(run: Running, asked: Now[Refused | Waiting | None]) -> Re
             return Refused(Refusal.DEADLINE, answer.detail)
         if answer.reason is not Refusal.BREAKER_OPEN:
             return answer
-        if not await _breaker_lets_ask_again(run, answer.until):
+        if not await _breaker_lets_ask_again(run, answer):
             return Refused(Refusal.DEADLINE, answer.detail)
         asked = run.effects.store.arrive(run)
 
@@ -86,11 +86,11 @@ def _ancestor_on(run: Running) -> str | None:
     return None
 
 
-async def _breaker_lets_ask_again(run: Running, until: float | None) -> bool:
+async def _breaker_lets_ask_again(run: Running, refused: Refused) -> bool:
     """Wait until the breaker may say something else; False where that lies past the run's deadline."""
-    clock, deadline = run.effects.clock, run.deadline
+    clock, deadline, until = run.effects.clock, run.deadline, refused.until
     if until is None:
-        await run.effects.store.breaker_moved(run.session, deadline)
+        await run.effects.store.breaker_moved(run.session, refused.seen, deadline)
         return deadline is None or clock.now() < deadline
     if deadline is not None and until >= deadline:
         return False

@@ -7,7 +7,7 @@ from asyncio import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-from policies.breaker import Admitted
+from policies.breaker import Admitted, State
 from policies.budget import Bucket
 from policies.failure import Failed, Receipt, Refusal
 from policies.policy import Policy
@@ -21,12 +21,14 @@ from supervisor.tasks import Now
 class Refused:
     """The run may not start an attempt now.
 
-    `until` is a moment of the store's clock at which it may ask again; None: unknown. `detail` is for a person.
+    `until` is a moment of the store's clock at which it may ask again; None: unknown. `detail` is for a person. `seen`
+    is the breaker that refused it: what `breaker_moved` is told.
     """
 
     reason: Refusal
     detail: str = ""
     until: float | None = None
+    seen: State | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +127,8 @@ class Store(Protocol):
     def end(self, run: Standing) -> Now[None]:
         """The run is over: it no longer counts as under way."""
 
-    async def breaker_moved(self, session: str, until: float | None) -> None:
-        """Wait until the session's breaker changes its state or place, or until a moment."""
+    async def breaker_moved(self, session: str, seen: State | None, until: float | None) -> None:
+        """Wait until the session's breaker is not as it was `seen` (None: until it next changes), or until a moment."""
 
     async def lift(self, session: str, run_id: str) -> None:
         """What the run had left behind was seen to end."""

@@ -103,13 +103,13 @@ class MemoryStore:
         if state is not None and type(state) is not Closed:
             answer = look(run.policy.breaker, state, self._now())
             if answer is not None:
-                return self._breaker_refused(answer)
+                return self._breaker_refused(answer, state)
         return None
 
-    def _breaker_refused(self, answer: BreakerRefused) -> Refused:
+    def _breaker_refused(self, answer: BreakerRefused, state: State) -> Refused:
         if answer.until is None:
-            return Refused(Refusal.BREAKER_OPEN, "half open, and its trial is under way")
-        return Refused(Refusal.BREAKER_OPEN, f"open for {answer.until - self._now():.1f} s more", answer.until)
+            return Refused(Refusal.BREAKER_OPEN, "half open, and its trial is under way", seen=state)
+        return Refused(Refusal.BREAKER_OPEN, f"open for {answer.until - self._now():.1f} s more", answer.until, state)
 
     def _join(self, live: _Live, run: Standing) -> Refused | Waiting | None:
         match answer := gate.arrive(run.policy.gate, live.traffic()):
@@ -239,7 +239,7 @@ class MemoryStore:
             after, answer = admit(run.policy.breaker, before, self._now())
             if isinstance(answer, BreakerRefused):
                 self._take_out(run)
-                return self._breaker_refused(answer)
+                return self._breaker_refused(answer, after)
             admitted = answer
             self._set_breaker(run, before, after)
         if run.number == 0:
@@ -381,7 +381,9 @@ class MemoryStore:
                 del self._tokens[session]
         self._sweep_at = max(_SWEEP_FROM, 2 * len(self._breakers), 2 * len(self._tokens))
 
-    async def breaker_moved(self, session: str, until: float | None) -> None:
+    async def breaker_moved(self, session: str, seen: State | None, until: float | None) -> None:
+        if seen is not None and self._breakers.get(session, CLOSED) != seen:
+            return  # it moved while the refusal was on its way
         watcher = asyncio.get_running_loop().create_future()
         watchers = self._watchers.setdefault(session, [])
         watchers.append(watcher)

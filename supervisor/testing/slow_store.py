@@ -4,6 +4,7 @@ import random  # noqa: TID251 - seeded: the same seed is slow in the same places
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from policies.breaker import State
 from policies.budget import Bucket
 from policies.failure import Failed, Receipt
 from policies.verdict import Reason, Verdict
@@ -52,9 +53,9 @@ class SlowStore:
     def end(self, run: Standing) -> Now[None]:
         return self._answer(self._inner.end, run)
 
-    async def breaker_moved(self, session: str, until: float | None) -> None:
+    async def breaker_moved(self, session: str, seen: State | None, until: float | None) -> None:
         await self._maybe_wait()
-        await self._inner.breaker_moved(session, until)
+        await self._inner.breaker_moved(session, seen, until)
 
     async def lift(self, session: str, run_id: str) -> None:
         await self._maybe_wait()

@@ -470,13 +470,25 @@ async def test_breaker_moved_wakes_with_the_trial_s_report_or_at_the_moment(benc
     trial = Run("trial", rules)
     await bench.enter(trial)
     began = bench.clock.now()
-    await bench.store.breaker_moved("s", began + 5.0)
+    await bench.store.breaker_moved("s", None, began + 5.0)
     assert bench.clock.now() == pytest.approx(began + 5.0)
-    moved = asyncio.create_task(bench.store.breaker_moved("s", None))
+    moved = asyncio.create_task(bench.store.breaker_moved("s", None, None))
     await bench.settle()
     assert not moved.done()
     await bench.record(trial, Failed(Kind.BUSY, "locked"))  # uncounted: the place comes back
     await moved
+
+
+async def test_a_move_that_came_before_the_wait_is_not_waited_for(bench: Bench) -> None:
+    rules = policy(breaker=TRIPS_AT_TWO, gate=Gate(permits=3))
+    await trip(bench, rules)
+    await bench.clock.sleep(60.0 * 1.2 + 1.0)
+    trial = Run("trial", rules)
+    await bench.enter(trial)
+    refused = await bench.arrive(Run("late", rules))
+    assert isinstance(refused, Refused)
+    await bench.record(trial, None)
+    await bench.store.breaker_moved("s", refused.seen, None)  # on the virtual clock, waiting for ever is an error
 
 
 async def test_a_place_comes_back_from_a_trial_that_was_cancelled(bench: Bench) -> None:
@@ -671,7 +683,7 @@ async def test_a_report_from_before_the_reset_changes_nothing(bench: Bench) -> N
 async def test_reset_wakes_who_waits_for_the_breaker(bench: Bench) -> None:
     rules = policy(breaker=TRIPS_AT_TWO)
     await trip(bench, rules)
-    moved = asyncio.create_task(bench.store.breaker_moved("s", None))
+    moved = asyncio.create_task(bench.store.breaker_moved("s", None, None))
     await bench.settle()
     await bench.store.reset("s")
     await moved

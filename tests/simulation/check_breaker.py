@@ -41,9 +41,8 @@ class Model:
 class Breakers:
     """One model a session."""
 
-    def __init__(self, facts: Facts, *, slow: bool) -> None:
+    def __init__(self, facts: Facts) -> None:
         self.facts = facts
-        self.slow = slow  # a slow store may begin to wait for a move after it
         self.models: dict[str, Model] = {}
         self.waiting: dict[str, tuple[int, int]] = {}  # by run: what the breaker was when it was full of trials
         self.moved_at: dict[str, float] = {}
@@ -83,7 +82,7 @@ class Breakers:
         """A retry that waits for a trial to end is told when the breaker moves."""
         model, now = self.model(run.session), self.facts.clock.now()
         waited = self.waiting.pop(run.key, None)
-        if waited is None or run.number == 0 or now < run.deadline - EPS or self.slow or model.unsure:
+        if waited is None or run.number == 0 or now < run.deadline - EPS or model.unsure:
             return
         if waited != (model.generation, model.taken) and self.moved_at.get(run.session, now) < now - EPS:
             self.facts.violation("line", f"run {run.key} is not told that the breaker of {run.session} has moved")

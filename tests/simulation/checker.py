@@ -11,7 +11,7 @@ from tests.simulation.scenario import Scenario
 
 def checkers(facts: Facts, scenario: Scenario) -> list[object]:
     """Return them in the order in which they are told."""
-    breakers = Breakers(facts, slow=bool(scenario.slowness.share))
+    breakers = Breakers(facts)
     return [
         Bodies(facts, scenario),
         breakers,

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from policies.breaker import State
 from policies.budget import Bucket
 from policies.failure import Failed, Receipt
 from policies.verdict import Reason, Verdict
@@ -77,8 +78,8 @@ class WatchedStore:
         self.inner.end(run)
         self._note("ended", self._who(run), run)
 
-    async def breaker_moved(self, session: str, until: float | None) -> None:
-        await self.inner.breaker_moved(session, until)
+    async def breaker_moved(self, session: str, seen: State | None, until: float | None) -> None:
+        await self.inner.breaker_moved(session, seen, until)
 
     async def lift(self, session: str, run_id: str) -> None:
         await self.inner.lift(session, run_id)

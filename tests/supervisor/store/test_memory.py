@@ -125,8 +125,8 @@ async def test_a_lifted_quarantine_leaves_nothing(store: MemoryStore) -> None:
 
 async def test_who_stopped_waiting_for_a_breaker_is_forgotten(store: MemoryStore) -> None:
     loop = asyncio.get_running_loop()
-    await store.breaker_moved("s", loop.time() + 1.0)
-    waiting = asyncio.create_task(store.breaker_moved("s", None))
+    await store.breaker_moved("s", None, loop.time() + 1.0)
+    waiting = asyncio.create_task(store.breaker_moved("s", None, None))
     await sleep(1.0)
     waiting.cancel()
     await asyncio.wait((waiting,))
