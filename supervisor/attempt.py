@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from policies.failure import Kind
+from policies.policy import LockRule
 from policies.verdict import Reason
 from supervisor.effects import Effects
 from supervisor.errors import Failure
@@ -150,9 +151,12 @@ class Attempt:
         path = Path(path)
         if any(held.name == _lock_name(path) for held in self._open_scope()) or self._take_now(path):
             return
+        await self._wait_for_lock(path, self._run.policy.lock)
+
+    async def _wait_for_lock(self, path: Path, rule: LockRule) -> None:
         lock = await self._effects.locks.take(
             path,
-            self._run.policy.lock,
+            rule,
             max_hold_s=self._max_hold_s(),
             until=self.deadline,
             clock=self._effects.clock,

@@ -173,6 +173,27 @@ async def test_once_its_lock_is_free_a_run_goes_to_the_head_of_the_hosts_line(
         assert_at_rest(supervisor)
 
 
+async def test_a_lock_that_changes_hands_is_waited_for_once_however_many_rounds_it_takes(transcript: Path) -> None:
+    """While it is free the host is full, and somebody is quicker: `lock.wait` counts all the time it was held."""
+    locks = MemoryLockFiles(clock_of(asyncio.get_running_loop()))
+    locks.hold(transcript, "first")
+    async with Supervisor(Settings(limits=Limits(running=1)), locks=locks) as supervisor:
+        policy = rules(lock_wait_s=5.0)
+        began = now()
+        run = asyncio.create_task(supervisor.run_report("a", ScriptedWork(succeeds()), policy=policy, lock=transcript))
+        await asyncio.sleep(0.5)
+        other = asyncio.create_task(supervisor.run("b", ScriptedWork(succeeds(after=4.0)), policy=rules()))
+        await asyncio.sleep(2.5)
+        locks.free(transcript, "first")  # held for 3 s
+        await asyncio.sleep(0.5)
+        assert locks.hold(transcript, "second")
+        report = await run
+        await other
+        assert (report.status, report.reason) == (Status.REFUSED, "busy")
+        assert now() - began == pytest.approx(4.5 + 2.0, abs=0.1)  # the host's slot at 4.5 s, then the 2 s left
+        assert_at_rest(supervisor)
+
+
 async def test_a_lock_taken_for_an_attempt_that_does_not_begin_is_let_go(transcript: Path) -> None:
     """The breaker opens while the lock is waited for."""
     locks = MemoryLockFiles(clock_of(asyncio.get_running_loop()))
