@@ -122,7 +122,7 @@ def _how_it_ended(run: Running, end: Verdict | Refused) -> tuple[Status, str | N
         case GiveUp():
             if end.reason in _STOPPED:
                 return Status.CANCELLED, end.reason, ""
-            if end.reason is Refusal.BUSY and run.number == 1:
+            if end.reason is Refusal.BUSY and run.number == 1 and not run.failed_below:
                 last = run.reports[-1].failure
                 return Status.REFUSED, end.reason, "" if last is None else last.message
             return Status.FAILED, end.reason, ""

@@ -6,6 +6,7 @@ from typing import Final
 from policies.failure import Failed, Gone, Kind, Outcome, Receipt, Unknown
 from policies.verdict import Reason, Verdict
 from supervisor.attempt import Attempt
+from supervisor.errors import RunFailed
 from supervisor.events import AttemptEnded
 from supervisor.recovery import Left
 from supervisor.report import AttemptReport
@@ -49,6 +50,7 @@ def drop(run: Running, attempt: Attempt, error: BaseException) -> None:
     """Let go of what the exception's frames hold, before anything else is awaited."""
     attempt._error = None
     let_go(error)
+    run.failed_below = isinstance(error, RunFailed | BaseExceptionGroup)
     if isinstance(error, KeyboardInterrupt | SystemExit):
         run.fatal = error
 

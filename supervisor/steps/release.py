@@ -74,6 +74,8 @@ class _Release:
         except BaseException as raised:
             self.steps.append(f"{held.name}: {_text(raised)}")
             self.raised.append(raised)
+            if isinstance(raised, KeyboardInterrupt | SystemExit):
+                self.run.fatal = raised
             return
         if not await self.wait_for(task, self.share_until(waiting)):
             task.cancel()

@@ -39,7 +39,8 @@ class Running(Standing):
     lock_path: Path | None = None
     interrupted: Reason | None = None
     cancelled: tuple[Any, ...] | None = None
-    fatal: BaseException | None = None
+    failed_below = False  # its last failure is that of a run within it
+    fatal: BaseException | None = None  # KeyboardInterrupt or SystemExit, raised once the run is over
     parent_attempt: Attempt | None = None
     _interrupting = False
 
@@ -83,7 +84,7 @@ class Running(Standing):
     @property
     def stopped(self) -> Reason | None:
         """Why nothing more may start, whatever the attempts came to; None: nobody asked."""
-        return Reason.CANCELLED if self.cancelled is not None else self.interrupted
+        return self.interrupted if self.cancelled is None and self.fatal is None else Reason.CANCELLED
 
     def interrupt(self, reason: Reason) -> None:
         """End the run wherever it waits; an attempt of it is stopped, released and recorded first.

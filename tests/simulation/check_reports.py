@@ -27,7 +27,8 @@ class Reports:
         self, run: RunFacts, standing: Standing, failed: Failed | None, receipt: Receipt, stopped: Reason | None
     ) -> None:
         body, who = run.bodies.get(run.number), f"attempt {run.number} of run {run.key}"
-        if (stopped is Reason.CANCELLED) and not self._may_be_cancelled(run):
+        interrupted = body is not None and body.raised in ("KeyboardInterrupt", "SystemExit", "Interrupt")
+        if stopped is Reason.CANCELLED and not interrupted and not self._may_be_cancelled(run):
             self.facts.violation("cancel", f"{who} is recorded as cancelled, and nobody cancelled it")
         if body is None or isinstance(receipt, Unknown):
             if isinstance(receipt, Unknown) and failed is None:
@@ -128,6 +129,8 @@ class Reports:
 
     def _check_error(self, run: RunFacts, error: RunFailed | RunRefused, who: str) -> None:
         busy = run.number == 1 and (failed := run.records[-1].failed) is not None and failed.kind is Kind.BUSY
+        if busy and (body := run.bodies.get(1)) is not None:
+            busy = body.raised not in ("RunFailed", "ExceptionGroup")  # that was a run within it: it ran itself
         refused = (busy or run.number == 0) and error.report.status is not Status.CANCELLED
         if isinstance(error, RunRefused) != refused:
             self.facts.violation("I7", f"{who} raises {type(error).__name__} after {run.number} attempts")

@@ -162,6 +162,46 @@ async def test_an_interrupt_comes_out_once_the_session_is_free(
     assert recorded.of(RunEnded)[0].status is Status.CANCELLED
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("failure", [None, ConnectionError])
+async def test_an_interrupt_in_a_release_step_comes_out_too_and_nothing_is_retried_on_it(
+    supervisor: Supervisor, error: type[BaseException], failure: type[Exception] | None
+) -> None:
+    attempts: list[int] = []
+
+    def interrupt() -> None:
+        raise error("stop it all")
+
+    async def work(attempt: Attempt) -> None:
+        attempts.append(attempt.number)
+        attempt.callback(interrupt)
+        if failure is not None:
+            raise failure
+
+    with pytest.raises(error, match="stop it all"):
+        await supervisor.run("a", work, policy=rules())
+    assert attempts == [1]
+    assert tokens_spent(supervisor, "a") == 0.0
+    assert (await supervisor.run("a", ScriptedWork(never_awaits("free")), policy=rules())).value == "free"
+
+
+async def test_a_busy_child_does_not_make_its_parent_refused(supervisor: Supervisor) -> None:
+    """The parent ran: it failed, of the child's kind, and names its attempt."""
+
+    async def child(attempt: Attempt) -> None:
+        if attempt.number == 1:
+            raise ConnectionError
+        raise Failure("busy", "somebody has it")
+
+    async def parent(_: Attempt) -> None:
+        await supervisor.run("child", child, policy=rules())
+
+    report = await supervisor.run_report("a", parent, policy=rules())
+    assert (report.status, report.reason) == (Status.FAILED, "busy")
+    assert report.attempts[0].failure is not None
+    assert report.attempts[0].failure.kind is Kind.BUSY
+
+
 @pytest.mark.parametrize("work", [lambda _: None, lambda _: (_ for _ in ()), lambda _: "text"])
 async def test_work_that_gives_back_nothing_to_await_is_invalid_and_not_retried(
     supervisor: Supervisor, work: Any
