@@ -221,5 +221,5 @@ def _none_ahead(outcomes: tuple[float, ...], now: float) -> tuple[float, ...]:
 
 
 def _rate_passed(rule: Breaker, outcomes: tuple[float, ...]) -> bool:
-    total, failures = sum(outcomes[1::3]), sum(outcomes[2::3])
-    return total >= rule.minimum and failures >= rule.failure_rate * total
+    total = sum(outcomes[1::3])
+    return total >= rule.minimum and sum(outcomes[2::3]) >= rule.failure_rate * total

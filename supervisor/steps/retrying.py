@@ -17,20 +17,35 @@ _CANCELLED: Final[End] = (GiveUp(Reason.CANCELLED), None)
 
 
 class _Loop(AsyncRetrying):
-    """tenacity's loop, deciding with two plain functions: whether to retry (the verdict says so), and how long to wait.
+    """tenacity's loop, asking one plain function how long to wait; None: no retry follows.
 
     Its own `iter` builds a list of actions for each decision, and inspects each to find out whether it must be
-    awaited: most of its cost. `stop` is not asked: the verdict has asked attempts, deadline and tokens already.
+    awaited; its statistics and the future that it makes of each value cost the rest. `stop` is not asked: the verdict
+    has asked attempts, deadline and tokens already.
     """
 
+    def __init__(self, next_wait_s: Callable[[], float | None], sleep: Callable[[float], Awaitable[None]]) -> None:
+        super().__init__(sleep=sleep)
+        self._next_wait_s = next_wait_s
+        self._attempted = False
+
+    def begin(self) -> None:
+        """Keep no statistics."""
+
     async def iter(self, retry_state: RetryCallState) -> Any:
-        outcome = retry_state.outcome
-        if outcome is None:
+        if not self._attempted:
+            self._attempted = True
+            retry_state.set_result = _forget  # type: ignore[method-assign, assignment]
             return DoAttempt()
-        if not self.retry(retry_state):
-            return outcome.result()
-        retry_state.upcoming_sleep = self.wait(retry_state)
-        return DoSleep(retry_state.upcoming_sleep)
+        if retry_state.outcome is not None:  # an attempt raises only where the store fails
+            return retry_state.outcome.result()
+        self._attempted = False
+        wait_s = self._next_wait_s()
+        return None if wait_s is None else DoSleep(wait_s)
+
+
+def _forget(_: Any) -> None:
+    """Keep nothing of an attempt: how it ended is the run's to keep."""
 
 
 async def retrying(run: Running, first: Retry, attempt_once: Callable[[Running], Awaitable[End]]) -> End:
@@ -54,10 +69,9 @@ async def retrying(run: Running, first: Retry, attempt_once: Callable[[Running],
             await _give_back_unless_launched(run, launched)
         return end
 
-    def seconds_left(_: RetryCallState) -> float:
+    def next_wait_s() -> float | None:
         verdict = end[0]
-        assert type(verdict) is Retry, "only a retry is waited for"
-        return max(0.0, verdict.at - run.effects.clock.now())
+        return max(0.0, verdict.at - run.effects.clock.now()) if type(verdict) is Retry else None
 
     async def wait(seconds: float) -> None:
         try:
@@ -70,7 +84,7 @@ async def retrying(run: Running, first: Retry, attempt_once: Callable[[Running],
             raise
 
     # A loop of its own for each run: one that is shared mixes the states of concurrent runs up.
-    loop = _Loop(retry=lambda _: type(end[0]) is Retry, wait=seconds_left, sleep=wait)
+    loop = _Loop(next_wait_s, wait)
     await wait(max(0.0, first.at - run.effects.clock.now()))
     await loop(next_end)
     if end is _CANCELLED:

@@ -10,7 +10,7 @@ from policies.failure import Effect, Kind
 from policies.gate import Overlap
 from supervisor import Attempt, Status, Supervisor
 from supervisor.clock import clock_of
-from supervisor.store.contract import Standing
+from supervisor.store.contract import Refused, Standing
 from supervisor.store.memory import MemoryStore
 from supervisor.testing import ScriptedWork, fails, hangs, never_awaits, succeeds
 from supervisor.testing.lock_files import MemoryLockFiles
@@ -22,7 +22,7 @@ async def test_nothing_is_held_during_a_backoff(supervisor: Supervisor) -> None:
         supervisor.run("a", ScriptedWork(fails("overloaded"), succeeds("done")), policy=rules(backoff_s=60.0))
     )
     await asyncio.sleep(1.0)
-    assert store_of(supervisor)._live["a"].running == 0
+    assert store_of(supervisor)._lines["a"].running == 0
     began = now()
     assert (await supervisor.run("a", ScriptedWork(never_awaits("between")), policy=rules())).value == "between"
     assert now() == began
@@ -273,3 +273,19 @@ async def test_a_run_in_its_backoff_counts_as_under_way(supervisor: Supervisor) 
     assert (skipped.status, skipped.reason) == (Status.REFUSED, "overlap")
     await task
     await supervisor.run("a", ScriptedWork(succeeds()), policy=rules(overlap=Overlap.SKIP))
+
+
+async def test_a_store_that_fails_at_a_retry_ends_the_run_with_what_it_says() -> None:
+    """It is not taken for one more attempt that failed: nothing would ever end such a loop."""
+
+    class Breaks(MemoryStore):
+        def begin(self, run: Standing) -> Refused | None:
+            if run.number:
+                raise OSError(28, "the store's disk is full")
+            return super().begin(run)
+
+    work = ScriptedWork(fails("error"))
+    async with Supervisor(store=Breaks()) as supervisor:
+        with pytest.raises(OSError, match="the store's disk is full"):
+            await asyncio.wait_for(supervisor.run("a", work, policy=rules(backoff_s=1.0)), 100.0)
+    assert len(work.attempts) == 1
