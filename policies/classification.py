@@ -48,6 +48,9 @@ class Rule:
     output: re.Pattern[str] | None = None
 
 
+MOST_SEARCHED: Final = 64 * 1024
+"""A pattern sees so many characters at the end of a text: what went wrong stands last, and a search takes time."""
+
 NEVER_RETRIED: Final = frozenset(
     {
         "asyncio.exceptions.CancelledError",
@@ -112,7 +115,7 @@ def matches(rule: Rule, facts: Facts) -> bool:
     return (
         (rule.exception is None or rule.exception in facts.exceptions)
         and (rule.exit_code is None or rule.exit_code == facts.exit_code)
-        and (rule.output is None or rule.output.search(facts.output or facts.message) is not None)
+        and (rule.output is None or rule.output.search((facts.output or facts.message)[-MOST_SEARCHED:]) is not None)
     )
 
 

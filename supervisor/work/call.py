@@ -1,13 +1,12 @@
 """An async function as work: what its exception says, as text and numbers."""
 
-from collections.abc import Callable, Mapping
-from datetime import UTC
-from math import isfinite
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from policies.classification import Facts, Rule, classify, matches
 from policies.failure import Failed, Kind, least_retryable
 from supervisor.errors import Failure, RunFailed, RunRefused, SessionLocked
+from supervisor.work.http_answer import stated_wait_s, status_of
 
 _MOST_MESSAGE: Final = 2000
 _MOST_TRACEBACK: Final = 8192
@@ -131,30 +130,16 @@ def _walk(group: BaseExceptionGroup[Any], is_known: Callable[[BaseException], bo
                     todo.append(below)
 
 
-def status_of(error: BaseException) -> int | None:
-    """Return the HTTP status that an exception carries, as httpx, aiohttp, requests and the model clients do."""
-    for holder in (error, _read(error, "response")):
-        for name in ("status_code", "status"):
-            status = _read(holder, name)
-            if isinstance(status, int) and 400 <= status <= 599:
-                return status
-    return None
-
-
 def retry_after_s(error: BaseException, wall: float) -> float | None:
-    """Return the seconds that an exception asks to wait, from `retry_after` or from its response's headers."""
-    if isinstance(error, RunFailed):
-        last = error.report.attempts[-1].failure if error.report.attempts else None
-        return None if last is None else last.retry_after_s
-    if isinstance(error, BaseExceptionGroup):
-        return _longest_of_members(error, wall)
-    stated = _read(error, "retry_after")
-    if isinstance(stated, int | float) and not isinstance(stated, bool):
-        return _sane(stated)
-    headers = _read(_read(error, "response"), "headers") or _read(error, "headers")
-    if headers is None:
-        return None
-    return _from_headers(headers, wall)
+    """Return the seconds that an exception asks to wait: of a run within it the last failure's, of a group the most."""
+    match error:
+        case RunFailed():
+            last = error.report.attempts[-1].failure if error.report.attempts else None
+            return None if last is None else last.retry_after_s
+        case BaseExceptionGroup():
+            return _longest_of_members(error, wall)
+        case _:
+            return stated_wait_s(error, wall)
 
 
 def _longest_of_members(group: BaseExceptionGroup[Any], wall: float) -> float | None:
@@ -171,47 +156,6 @@ def _longest_of_members(group: BaseExceptionGroup[Any], wall: float) -> float | 
 
     _walk(group, is_known)
     return longest
-
-
-def _read(holder: object, name: str) -> Any:
-    """Return an attribute, None where there is none or it cannot be read: a property of a stranger may raise."""
-    try:
-        return getattr(holder, name, None)
-    except Exception:
-        return None
-
-
-def _from_headers(headers: Mapping[str, Any], wall: float) -> float | None:
-    try:
-        milliseconds, stated = headers.get("retry-after-ms"), headers.get("retry-after") or headers.get("Retry-After")
-    except Exception:
-        return None  # not headers
-    seconds = None if milliseconds is None else _seconds_or_date(milliseconds, wall, per_second=1000.0)
-    return _seconds_or_date(stated, wall) if seconds is None and stated is not None else seconds
-
-
-def _seconds_or_date(stated: object, wall: float, per_second: float = 1.0) -> float | None:
-    """Return what a header says in seconds from now; None where it says nothing."""
-    text = str(stated)
-    try:
-        return _sane(float(text) / per_second)
-    except ValueError:
-        pass
-    try:
-        from email.utils import parsedate_to_datetime  # and with it half of the standard library's mail
-
-        moment = parsedate_to_datetime(text)
-        return _sane(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - wall)
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _sane(seconds: float) -> float | None:
-    """Return seconds that can be waited; None for infinity, NaN, and integers beyond any float."""
-    try:
-        return max(0.0, float(seconds)) if isfinite(seconds) else None
-    except OverflowError:
-        return None
 
 
 def where(error: BaseException) -> str:

@@ -8,7 +8,7 @@ import httpcore
 import httpx
 import pytest
 
-from policies.classification import Facts, Rule, classify, fails_politely, kind_of_status, matches
+from policies.classification import MOST_SEARCHED, Facts, Rule, classify, fails_politely, kind_of_status, matches
 from policies.failure import Kind
 
 
@@ -204,3 +204,11 @@ def test_a_turn_that_succeeded_and_writes_about_rate_limits_has_not_failed() -> 
 def test_a_rule_about_exceptions_is_not_asked_about_a_command() -> None:
     facts = Facts(exceptions=("a.B",), exit_code=0)
     assert fails_politely((Rule(Kind.ERROR, exception="a.B", exit_code=0),), facts) is None
+
+
+def test_a_pattern_sees_the_last_64_kib() -> None:
+    rule = Rule(Kind.OVERLOADED, output=re.compile("busy"))
+    for after, seen in ((MOST_SEARCHED - 4, True), (MOST_SEARCHED - 3, False)):
+        text = "busy" + "." * after
+        assert matches(rule, Facts(output=text)) is seen
+        assert matches(rule, Facts(message=text)) is seen

@@ -22,7 +22,8 @@ from policies.failure import DEFAULT_EFFECTS, Failed, Gone, Kind, Outcome
 from policies.verdict import GiveUp, Reason
 from supervisor.errors import Failure, RunFailed, RunRefused, SessionLocked
 from supervisor.report import AttemptReport, RunReport, Status
-from supervisor.work.call import failed_by, names, retry_after_s, status_of, where
+from supervisor.work.call import failed_by, names, retry_after_s, where
+from supervisor.work.http_answer import status_of
 
 WALL = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 URL = "http://model.invalid/v1/turn"
