@@ -49,7 +49,9 @@ class Alarms(Generic[K]):
                 break
             del due[key]
             self._ring(key)
-        if due and length_s not in self._timers:  # ringing may have set it again
+        if not due:
+            self._lengths.pop(length_s, None)  # ringing may have closed it
+        elif length_s not in self._timers:  # ringing may have set it again
             self._arm(length_s, next(iter(due.values())))
 
     def close(self) -> None:

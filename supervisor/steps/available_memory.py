@@ -22,7 +22,11 @@ def available_memory() -> int:
 
 
 def _of_machine() -> int:
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:  # no /proc: nobody knows, and a run is not refused for that
+        return _NO_LIMIT
+    for line in lines:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * _KIB
     return _NO_LIMIT

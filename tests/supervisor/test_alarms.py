@@ -78,3 +78,19 @@ async def test_nothing_rings_after_closing() -> None:
     alarms.close()
     await asyncio.sleep(100.0)
     assert rung == []
+
+
+async def test_a_length_that_nobody_waits_for_any_more_is_forgotten() -> None:
+    """Timeouts of children are what is left of their parents': a new length each time."""
+    rung: list[str] = []
+    alarms: Alarms[str] = Alarms(rung.append)
+    for n in range(100):
+        alarms.set(1.0 + n / 100, f"rings {n}", asyncio.get_running_loop().time())
+        alarms.set(1.0 + n / 100, f"cleared {n}", asyncio.get_running_loop().time())
+        alarms.clear(1.0 + n / 100, f"cleared {n}")
+    await asyncio.sleep(3.0)
+    assert len(rung) == 100
+    assert not alarms._lengths
+    alarms.set(1.0, "again", asyncio.get_running_loop().time())
+    await asyncio.sleep(2.0)
+    assert rung[-1] == "again"

@@ -75,3 +75,15 @@ def test_every_group_from_ours_to_the_root_is_asked() -> None:
     groups = module._groups()
     assert all(folder.is_relative_to("/sys/fs/cgroup") for folder in groups)
     assert len(set(groups)) == len(groups)
+
+
+def test_where_nobody_says_what_the_machine_has_it_is_not_the_machine_that_refuses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without /proc: a chroot, or a sandbox."""
+
+    def missing(*_: object, **__: object) -> str:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    assert available_memory() == 1 << 60
