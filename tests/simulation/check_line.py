@@ -197,7 +197,7 @@ class Lines:
             left = [run.key for run in (*line.waiting, *line.holding, *line.standing)]
             if left:
                 self.facts.violation("rest", f"{session} still has runs {left}")
-        for name in ("_live", "_watchers"):
+        for name in ("_lines", "_watchers"):
             if kept := getattr(store, name, None):
                 self.facts.violation("rest", f"the store keeps {name[1:]} of {sorted(kept)}")
 

@@ -21,7 +21,6 @@ import supervisor.steps.release
 import supervisor.steps.retrying
 import supervisor.steps.running
 import supervisor.steps.stop
-import supervisor.store.memory
 from policies.breaker import Report
 from policies.failure import Failed, Gone, Kind, Outcome, Receipt, Unknown
 from policies.gate import Traffic
@@ -31,6 +30,7 @@ from supervisor.steps.host_limits import HostLimits
 from supervisor.steps.running import Running
 from supervisor.store.contract import Refused, Standing, Waiting
 from supervisor.store.memory import MemoryStore
+from supervisor.store.session_line import SessionLine
 from supervisor.tasks import settled, start_plain, wait_until
 from tests.simulation.simulate import Plant
 
@@ -61,7 +61,7 @@ class PermitLeaks(MemoryStore):
     def leave(self, run: Standing) -> None:
         if run.holds_permit and run.turn is not None:
             run.turn = None
-            self._live[run.session].standing.pop(run, None)
+            self._lines[run.session].standing.pop(run, None)
             return
         super().leave(run)
 
@@ -70,26 +70,24 @@ class LostWakeUp(MemoryStore):
     """A permit that is given back by a run that leaves is not passed on."""
 
     def leave(self, run: Standing) -> None:
-        with patch.object(self, "_pass_on"):
+        with patch.object(SessionLine, "pass_on"):
             super().leave(run)
 
 
-class LastComeFirstServed(MemoryStore):
+_stand = SessionLine._stand
+
+
+def _stand_in_front(line: SessionLine, run: Standing) -> Waiting:
     """The line is served from its end."""
-
-    def _stand_in_line(self, live: Any, run: Standing) -> Waiting:
-        answer = super()._stand_in_line(live, run)
-        if run in live.line and len(live.line) > 1:
-            live.line.remove(run)
-            live.line.appendleft(run)
-        return answer
+    answer = _stand(line, run)
+    if run in line.waiting and len(line.waiting) > 1:
+        line.waiting.remove(run)
+        line.waiting.appendleft(run)
+    return answer
 
 
-class LineForgotten(MemoryStore):
+def _line_not_told(_line: SessionLine, _refusal_of: Any) -> None:
     """When the breaker opens, those in line are not told."""
-
-    def _refuse_line(self, *_args: Any) -> None:
-        pass
 
 
 class EndlessWait(MemoryStore):
@@ -99,9 +97,9 @@ class EndlessWait(MemoryStore):
         return await super().turn(run, None if until is None else until + 10.0)
 
 
-def _traffic_without_backoff(live: Any) -> Traffic:
+def _traffic_without_backoff(line: SessionLine) -> Traffic:
     """Runs in their backoff are not under way."""
-    return Traffic(live.running, live.in_line, live.running, len(live.line) - live.in_line)
+    return Traffic(line.running, line.in_line, line.running, len(line.waiting) - line.in_line)
 
 
 # --- tokens
@@ -273,12 +271,10 @@ def _retry_after_ignored(case: Any, failed: Failed, state: Any, now: float, draw
 PLANTED: dict[str, Callable[[], Plant]] = {
     "permit leaks when cancelled as its turn comes": lambda: Replaced(store=PermitLeaks),
     "a permit that is given back in line is not passed on": lambda: Replaced(store=LostWakeUp),
-    "the line is served from its end": lambda: Replaced(store=LastComeFirstServed),
-    "the line is not told that the breaker opens": lambda: Replaced(store=LineForgotten),
+    "the line is served from its end": lambda: Replaced((SessionLine, "_stand", _stand_in_front)),
+    "the line is not told that the breaker opens": lambda: Replaced((SessionLine, "refuse", _line_not_told)),
     "the wait in line has no end": lambda: Replaced(store=EndlessWait),
-    "overlap does not see backoffs": lambda: Replaced(
-        (supervisor.store.memory._Live, "traffic", _traffic_without_backoff)
-    ),
+    "overlap does not see backoffs": lambda: Replaced((SessionLine, "traffic", _traffic_without_backoff)),
     "the token is kept when cancelled in backoff": lambda: Replaced(
         (supervisor.steps.retrying, "_give_back_unless_launched", _token_kept)
     ),

@@ -74,5 +74,5 @@ def assert_at_rest(supervisor: Supervisor) -> None:
     """Nobody runs, waits, holds a permit or is watched for: what is left is what sessions have learned."""
     store = store_of(supervisor)
     assert not supervisor._runs
-    assert not store._live
+    assert not store._lines
     assert not store._watchers

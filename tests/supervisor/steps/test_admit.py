@@ -118,11 +118,11 @@ async def test_a_cancellation_in_the_hosts_line_gives_the_permit_back() -> None:
         await asyncio.sleep(1.0)
         waiting = held(supervisor, 1.0, "b")
         await asyncio.sleep(1.0)
-        assert store_of(supervisor)._live["b"].running == 1
+        assert store_of(supervisor)._lines["b"].running == 1
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert "b" not in store_of(supervisor)._live
+        assert "b" not in store_of(supervisor)._lines
         await holding
         assert_at_rest(supervisor)
 
@@ -133,7 +133,7 @@ async def test_a_refusal_by_the_host_gives_the_permit_back() -> None:
         await asyncio.sleep(1.0)
         report = await supervisor.run_report("b", ScriptedWork(succeeds()), policy=rules(deadline_s=2.0))
         assert (report.status, report.reason) == (Status.REFUSED, "host_full")
-        assert "b" not in store_of(supervisor)._live
+        assert "b" not in store_of(supervisor)._lines
         await holding
         assert_at_rest(supervisor)
 

@@ -269,7 +269,7 @@ async def test_a_run_cancelled_while_its_attempt_is_begun_does_not_start_the_wor
         with pytest.raises(asyncio.CancelledError):
             await task
         assert (now() - began, work.attempts) == (5.0, [])
-        assert not inner._live
+        assert not inner._lines
     assert [event.number for event in recorded.of(AttemptStarted)] == [1]
 
 

@@ -45,7 +45,7 @@ async def store() -> MemoryStore:
 
 def kept(store: MemoryStore) -> dict[str, object]:
     """Return what is left of sessions, by the name of the table."""
-    tables = {name: getattr(store, name) for name in ("_live", "_breakers", "_tokens", "_quarantines", "_watchers")}
+    tables = {name: getattr(store, name) for name in ("_lines", "_breakers", "_tokens", "_quarantines", "_watchers")}
     return {name: dict(table) for name, table in tables.items() if table}
 
 
@@ -104,7 +104,7 @@ async def test_a_failure_is_dropped_once_it_has_left_the_window_and_a_run_succee
 async def test_tokens_that_came_back_are_dropped_when_a_run_asks(store: MemoryStore) -> None:
     run = Run()
     assert isinstance(attempt(store, run, Kind.RATE_LIMITED), Retry)
-    assert set(kept(store)) == {"_live", "_tokens"}
+    assert set(kept(store)) == {"_lines", "_tokens"}
     attempt(store, run)
     await sleep(120.0)
     attempt(store, Run())
@@ -159,12 +159,12 @@ async def test_a_session_s_object_is_used_again_as_good_as_new(store: MemoryStor
     store.arrive(a)
     store.arrive(b)
     store.arrive(c)
-    live = store._live["one"]
+    line = store._lines["one"]
     for run in (a, b, c):
         store.leave(run)
     first, second, third = Run("two", queue), Run("two", queue), Run("two", queue)
     assert store.arrive(first) is None
-    assert store._live["two"] is live
+    assert store._lines["two"] is line
     assert isinstance(store.arrive(second), Waiting)
     assert isinstance(store.arrive(third), Refused)
     store.leave(first)
@@ -243,3 +243,30 @@ async def test_a_week_old_breaker_of_a_session_that_is_busy_is_kept(store: Memor
     assert isinstance(store._breakers["busy"], HalfOpen)
     store.record(trial, None, GONE, None)
     assert "busy" not in store._breakers
+
+
+async def test_a_half_open_breaker_that_nobody_tries_is_forgotten_too_and_no_sooner(store: MemoryStore) -> None:
+    rules = Policy(breaker=Breaker(failures=1, cooldown_s=1.0, cooldown_cap_s=60.0))
+    for n in range(3000):
+        first = Run(f"old {n}", rules)
+        attempt(store, first, Kind.AUTH)
+        store.end(first)
+    await sleep(2.0)
+    attempt(store, Run("old 0", rules), Kind.AUTH)
+    await sleep(3.0)
+    for n in range(3000):
+        trial = Run(f"old {n}", rules)
+        attempt(store, trial, Kind.CANCELLED)  # uncounted: it stays half open
+        store.end(trial)
+    assert isinstance(store._breakers["old 0"], HalfOpen)
+    many(store, OPENS, Kind.ERROR, "new", 10_000)
+    trial = Run("old 0", rules)
+    assert (store.arrive(trial), store.begin(trial)) == (None, None)
+    assert trial.admitted.trial
+    store.record(trial, Failed(Kind.AUTH, ""), GONE, None)
+    state = store._breakers["old 0"]
+    assert isinstance(state, Open)
+    assert state.trips == 2  # what came before is not forgotten
+    await sleep(FORGET_AFTER_S + 100.0)
+    many(store, OPENS, Kind.ERROR, "newest", 40_000)
+    assert not [key for key in store._breakers if key.startswith("old")]

@@ -250,8 +250,8 @@ class Machine(RuleBasedStateMachine):
             holders = [run for run in self.runs if run.session == session and run.holds_permit]
             most = max((run.policy.gate.permits for run in holders), default=0)
             assert len(holders) <= most, holders
-            live = self.store._live.get(session)
-            assert len(holders) == (live.running if live is not None else 0)
+            line = self.store._lines.get(session)
+            assert len(holders) == (line.running if line is not None else 0)
 
     @invariant()
     def whoever_may_go_was_let_in_and_nobody_was_passed(self) -> None:
@@ -304,6 +304,8 @@ class Machine(RuleBasedStateMachine):
                         self.runner.run(self.finish(run))
                     elif run.at is not At.WAITING:
                         self.runner.run(self.give_up(run))
+                    elif run.replaced:
+                        self.runner.run(self.cancel(run))
                 self.runner.run(self.clock.sleep(0.0))
                 waiting = self.having(At.WAITING)
                 if waiting and len(waiting) == len(self.runs):
@@ -314,7 +316,7 @@ class Machine(RuleBasedStateMachine):
                     assert len(self.having(At.WAITING)) < before, "everybody waits, and nobody runs"
             for session in SESSIONS:
                 self.runner.run(self.store.reset(session))
-            assert not self.store._live
+            assert not self.store._lines
             assert not self.store._breakers
             assert not self.store._watchers
 
@@ -335,8 +337,8 @@ class Machine(RuleBasedStateMachine):
         return found[which % len(found)]
 
     def is_newest(self, run: Run) -> bool:
-        live = self.store._live.get(run.session)
-        return live is not None and live.newest is run
+        line = self.store._lines.get(run.session)
+        return line is not None and line.newest is run
 
     def why_refused(self, run: Run, before: list[Run]) -> Refusal | None:
         """Return the gate's reason, as the words of its rule have it."""
