@@ -15,7 +15,7 @@ from policies.verdict import Reason
 from supervisor.effects import Effects
 from supervisor.errors import Failure
 from supervisor.events import LockReclaimed, LockTaken, LockWaiting
-from supervisor.lock.session_lock import Busy, HeldLock
+from supervisor.lock.session_lock import Busy, HeldLock, LockWait, take
 from supervisor.store.contract import Standing
 from supervisor.subagents import Subagents
 
@@ -149,24 +149,20 @@ class Attempt:
         reclaimed, on proof only. A lock that cannot be written raises Failure, of kind invalid or error.
         """
         path = Path(path)
-        if any(held.name == _lock_name(path) for held in self._open_scope()) or self._take_now(path):
+        if any(held.name == _lock_name(path) for held in self._open_scope()):
             return
-        await self._wait_for_lock(path, self._run.policy.lock)
-
-    async def _wait_for_lock(self, path: Path, rule: LockRule) -> None:
-        lock = await self._effects.locks.take(
-            path,
-            rule,
-            max_hold_s=self._max_hold_s(),
-            until=self.deadline,
-            clock=self._effects.clock,
-            on_waiting=self._note_waiting,
-            on_reclaimed=self._note_reclaimed,
-        )
+        lock = await take(self._effects.locks, path, self._run.policy.lock, self._max_hold_s(), self._lock_wait())
         if self._ended:  # the work lived on after it was given up
             lock.release()
             raise RuntimeError(f"{self!r} is over: it can take no lock")
         self._keep(path, lock)
+
+    async def _until_free(self, path: Path, rule: LockRule) -> LockRule:
+        """Wait while somebody has the lock; return the rule with what is left of its wait."""
+        return await self._effects.locks.wait_until_free(path, rule, self._lock_wait())
+
+    def _lock_wait(self) -> LockWait:
+        return LockWait(self._effects.clock, self.deadline, self._note_waiting, self._note_reclaimed)
 
     def subagents(self, limit: int = 8, max_depth: int = 3) -> Subagents:
         """Return the scope for children of this attempt: at most `limit` at once, nested at most `max_depth` deep."""

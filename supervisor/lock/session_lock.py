@@ -56,6 +56,23 @@ class Free:
     proof: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LockWait:
+    """What a wait for a lock needs beside its rule.
+
+    Attributes:
+        clock: to sleep on.
+        until: the moment at which it ends at the latest, on the scale of `clock.now()`; None: the rule alone says.
+        on_waiting: told each holder that is waited for.
+        on_reclaimed: told the lock file that was removed, and the proof that its holder is dead.
+    """
+
+    clock: Clock
+    until: float | None
+    on_waiting: Callable[[Busy], None]
+    on_reclaimed: Callable[[Path, str], None]
+
+
 class HeldLock(Protocol):
     """A lock that is ours until `release`, which returns a line for the receipt; a second call changes nothing."""
 
@@ -69,17 +86,17 @@ class LockFiles(Protocol):
 
     def take_now(self, path: Path, max_hold_s: float) -> HeldLock | None: ...
     async def judge(self, path: Path, pids: Pids) -> Busy | None: ...
-    async def take(
-        self,
-        path: Path,
-        rule: LockRule,
-        *,
-        max_hold_s: float,
-        until: float | None,
-        clock: Clock,
-        on_waiting: Callable[[Busy], None],
-        on_reclaimed: Callable[[Path, str], None],
-    ) -> HeldLock: ...
+    async def wait_until_free(self, path: Path, rule: LockRule, wait: LockWait) -> LockRule: ...
+
+
+async def take(locks: LockFiles, path: Path, rule: LockRule, max_hold_s: float, wait: LockWait) -> HeldLock:
+    """Take a lock; wait while it is held, and reclaim it when its holder is proved dead: at the first try, too.
+
+    Raises as `wait_until_free` and `take_now` do. Who waits is not queued: after a wait somebody else may be quicker.
+    """
+    while (held := locks.take_now(path, max_hold_s)) is None:
+        rule = await locks.wait_until_free(path, rule, wait)
+    return held
 
 
 class SystemLockFiles:
@@ -116,41 +133,29 @@ class SystemLockFiles:
         found = await self.look(path, pids)
         return found if isinstance(found, Busy) else None
 
-    async def take(
-        self,
-        path: Path,
-        rule: LockRule,
-        *,
-        max_hold_s: float,
-        until: float | None,
-        clock: Clock,
-        on_waiting: Callable[[Busy], None],
-        on_reclaimed: Callable[[Path, str], None],
-    ) -> HeldFile:
-        """Take the lock; wait while it is held, and reclaim it when its holder is proved dead: at the first try, too.
+    async def wait_until_free(self, path: Path, rule: LockRule, wait: LockWait) -> LockRule:
+        """Wait until there is no file, or none but of a holder that is proved dead, which is reclaimed.
 
-        Raises SessionLocked when it was seen held for `rule.wait_s`, or is at `until` (on the scale of `clock.now()`);
-        and Failure as `take_now` does. `on_waiting` is told each holder that is waited for. Who waits is not queued.
+        Returns the rule with what is left of its `wait_s`: it counts the time in which the file was seen held. Raises
+        SessionLocked when that is over; and Failure as `take_now` does.
         """
-        wait = _Wait(clock, rule.wait_s, until)
+        bound = _Bound(wait.clock, rule.wait_s, wait.until)
         told: tuple[str, bool | None] | None = None
-        while (held := self.take_now(path, max_hold_s)) is None:
-            wait.note_held()
-            is_over, identity = wait.is_over(), _identity(path)
+        while True:
+            is_over, identity = bound.is_over(), _identity(path)
             found = await self.look(path, rule.pids)
             if isinstance(found, Free):
-                wait.note_free()
                 if found.proof:
-                    on_reclaimed(found.path, found.proof)
-                await clock.sleep(0)
-                continue
+                    wait.on_reclaimed(found.path, found.proof)
+                await wait.clock.sleep(0)
+                return replace(rule, wait_s=max(0.0, rule.wait_s - bound.held_s))
+            bound.note_held()
             if is_over:
                 raise found.error()
             if (found.holder, found.alive) != told:
                 told = (found.holder, found.alive)
-                on_waiting(found)
-            await wait.while_unchanged(path, identity)
-        return held
+                wait.on_waiting(found)
+            await bound.while_unchanged(path, identity)
 
     async def look(self, path: Path, pids: Pids) -> Busy | Free:
         """Do as `judge`, and tell the proof on which a file was removed."""
@@ -206,25 +211,21 @@ class SystemLockFiles:
         return Free(place.path, f"{dead.name}: {dead.proof}") if removed else None
 
 
-class _Wait:
+class _Bound:
     """How long a file was seen held, and when to look again."""
 
     def __init__(self, clock: Clock, wait_s: float, until: float | None) -> None:
         self._clock = clock
         self._wait_s = wait_s
         self._until = until
-        self._held_s = 0.0
+        self.held_s = 0.0
         self._held_at: float | None = None
 
     def note_held(self) -> None:
-        """Count the time since it was last seen held, if it was not seen free meanwhile."""
+        """Count the time since it was last seen held."""
         now = self._clock.now()
-        self._held_s += 0.0 if self._held_at is None else now - self._held_at
+        self.held_s += 0.0 if self._held_at is None else now - self._held_at
         self._held_at = now
-
-    def note_free(self) -> None:
-        """Stop counting."""
-        self._held_at = None
 
     def is_over(self) -> bool:
         """Tell whether it was waited long enough."""
@@ -235,14 +236,14 @@ class _Wait:
         judge_at = self._clock.now() + _JUDGE_AGAIN_S
         self.note_held()
         while self._clock.now() < judge_at and not self.is_over():
-            poll_s = _QUICK_POLL_S if self._held_s < _QUICK_FOR_S else _POLL_S
+            poll_s = _QUICK_POLL_S if self.held_s < _QUICK_FOR_S else _POLL_S
             await self._clock.sleep(min(poll_s, self._left_s()))
             if _identity(path) != identity:
                 return
             self.note_held()
 
     def _left_s(self) -> float:
-        left = self._wait_s - self._held_s
+        left = self._wait_s - self.held_s
         return left if self._until is None else min(left, self._until - self._clock.now())
 
 

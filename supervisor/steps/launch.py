@@ -1,7 +1,6 @@
 """Park, begin, go: the lock file in the attempt's name, the attempt's row, then the work in a task of its own."""
 
 import asyncio
-from dataclasses import replace
 from inspect import isawaitable
 from pathlib import Path
 from typing import Any
@@ -38,20 +37,16 @@ async def park(run: Running, attempt: Attempt, path: Path) -> Refused | None:
 
 
 async def _park_lock(run: Running, attempt: Attempt, path: Path) -> Refused | None:
-    rule, clock = run.policy.lock, run.effects.clock
+    rule = run.policy.lock
     while not attempt._take_now(path):
         if run.host is not None:
             run.host.leave(run)
-        began = clock.now()
-        await attempt._wait_for_lock(path, rule)
-        if run.host is None:
-            return None
-        rule = replace(rule, wait_s=max(0.0, rule.wait_s - (clock.now() - began)))  # one wait, in however many rounds
-        attempt._unpark()  # it is free: to the head of the host's line without it, then one try again
-        refused = await run.host.enter(run, at_head=True)
-        if refused is not None:
-            await give_up_place(run)
-            return refused
+        rule = await attempt._until_free(path, rule)
+        if run.host is not None:  # to the head of the host's line, then one try again
+            refused = await run.host.enter(run, at_head=True)
+            if refused is not None:
+                await give_up_place(run)
+                return refused
     return None
 
 

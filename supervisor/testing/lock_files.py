@@ -1,13 +1,12 @@
 """Lock files in memory: ours, and those of others who live, let go, or die and leave theirs behind."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from policies.policy import LockRule, Pids
 from supervisor.clock import Clock
-from supervisor.lock.session_lock import Busy
+from supervisor.lock.session_lock import Busy, LockWait
 
 POLL_S: Final = 0.025
 
@@ -95,36 +94,27 @@ class MemoryLockFiles:
         lock_path = path.with_name(path.name + ".lock")
         return Busy(lock_path, holder.name, 7, self._clock.now() - holder.since, alive=True, advice="wait, or stop it")
 
-    async def take(
-        self,
-        path: Path,
-        rule: LockRule,
-        *,
-        max_hold_s: float,
-        until: float | None,
-        clock: Clock,
-        on_waiting: Callable[[Busy], None],
-        on_reclaimed: Callable[[Path, str], None],
-    ) -> MemoryLock:
+    async def wait_until_free(self, path: Path, rule: LockRule, wait: LockWait) -> LockRule:
+        clock = wait.clock
         held_s, told = 0.0, ""
-        while (lock := self.take_now(path, max_hold_s)) is None:
+        while path in self._held:
             dead = not self._held[path].alive
             busy = await self.judge(path, rule.pids)
             if busy is None:
                 if dead:
-                    on_reclaimed(path.with_name(path.name + ".lock"), "its holder is dead")
-                await clock.sleep(0)
-                continue
-            left_s = rule.wait_s - held_s if until is None else min(rule.wait_s - held_s, until - clock.now())
+                    wait.on_reclaimed(path.with_name(path.name + ".lock"), "its holder is dead")
+                break
+            left_s = rule.wait_s - held_s if wait.until is None else min(rule.wait_s - held_s, wait.until - clock.now())
             if left_s <= 1e-6:
                 raise busy.error()
             if busy.holder != told:
                 told = busy.holder
-                on_waiting(busy)
+                wait.on_waiting(busy)
             before = clock.now()
             await clock.sleep(min(POLL_S, left_s))
             held_s += clock.now() - before
-        return lock
+        await clock.sleep(0)
+        return replace(rule, wait_s=max(0.0, rule.wait_s - held_s))
 
     def _let_go(self, lock: MemoryLock, holder: _Holder) -> None:
         if self._held.get(lock.transcript) is holder:

@@ -24,24 +24,18 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from policies.policy import LockRule
 from supervisor.clock import SystemClock
-from supervisor.lock.session_lock import HeldLock, SystemLockFiles
+from supervisor.lock import session_lock
+from supervisor.lock.session_lock import HeldLock, LockWait, SystemLockFiles
 
 CLOCK: Final = SystemClock()
 LOCKS: Final = SystemLockFiles(CLOCK)
 RULE: Final = LockRule(wait_s=60.0)
+WAIT: Final = LockWait(CLOCK, None, lambda busy: None, lambda path, proof: None)
 WANTED: Final = {"ratio": (0.5, 0.2), "hand_off_ms": (15.0, 5.0)}  # at least, wanted
 
 
 async def take(transcript: Path) -> HeldLock:
-    return await LOCKS.take(
-        transcript,
-        RULE,
-        max_hold_s=60,
-        until=None,
-        clock=CLOCK,
-        on_waiting=lambda busy: None,
-        on_reclaimed=lambda path, proof: None,
-    )
+    return await session_lock.take(LOCKS, transcript, RULE, 60, WAIT)
 
 
 async def cost_us(cycle: Callable[[], Awaitable[None]], rounds: int, batch: int) -> float:

@@ -19,8 +19,9 @@ from policies.policy import LockRule, Pids
 from supervisor import owner
 from supervisor.clock import SystemClock
 from supervisor.errors import Failure
+from supervisor.lock import session_lock
 from supervisor.lock.held_lock import HeldFile
-from supervisor.lock.session_lock import SystemLockFiles
+from supervisor.lock.session_lock import LockWait, SystemLockFiles
 
 CLOCK = SystemClock()
 LOCKS = SystemLockFiles(CLOCK)
@@ -32,15 +33,10 @@ def say(**facts: Any) -> None:
 
 
 async def take(transcript: Path, wait_s: float = 60.0) -> HeldFile:
-    return await LOCKS.take(
-        transcript,
-        LockRule(wait_s=wait_s, pids=Pids.OURS),
-        max_hold_s=60,
-        until=None,
-        clock=CLOCK,
-        on_waiting=lambda busy: None,
-        on_reclaimed=lambda path, proof: None,
-    )
+    wait = LockWait(CLOCK, None, lambda busy: None, lambda path, proof: None)
+    held = await session_lock.take(LOCKS, transcript, LockRule(wait_s=wait_s, pids=Pids.OURS), 60, wait)
+    assert isinstance(held, HeldFile)
+    return held
 
 
 def foreign(pid: int | None = None, starttime: int | None = None) -> str:

@@ -16,7 +16,8 @@ import pytest
 
 from policies.policy import LockRule, Pids
 from supervisor.clock import SystemClock
-from supervisor.lock.session_lock import SystemLockFiles
+from supervisor.lock import session_lock
+from supervisor.lock.session_lock import LockWait, SystemLockFiles
 
 pytestmark = pytest.mark.processes
 
@@ -60,15 +61,8 @@ def take_at_once(transcript: Path) -> list[str]:
 
     async def take() -> None:
         clock = SystemClock()
-        held = await SystemLockFiles(clock).take(
-            transcript,
-            LockRule(wait_s=0.0),
-            max_hold_s=60,
-            until=None,
-            clock=clock,
-            on_waiting=lambda busy: pytest.fail(str(busy)),
-            on_reclaimed=lambda path, proof: proofs.append(proof),
-        )
+        wait = LockWait(clock, None, lambda busy: pytest.fail(str(busy)), lambda path, proof: proofs.append(proof))
+        held = await session_lock.take(SystemLockFiles(clock), transcript, LockRule(wait_s=0.0), 60, wait)
         held.release()
 
     asyncio.run(take())

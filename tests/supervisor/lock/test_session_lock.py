@@ -15,8 +15,9 @@ from policies.failure import Kind
 from policies.policy import LockRule, Pids
 from supervisor.clock import Clock, SystemClock, clock_of
 from supervisor.errors import Failure, SessionLocked
+from supervisor.lock import session_lock
 from supervisor.lock.contents import MOST_BYTES, payload
-from supervisor.lock.session_lock import Busy, HeldLock, SystemLockFiles
+from supervisor.lock.session_lock import Busy, HeldLock, LockWait, SystemLockFiles
 from supervisor.owner import this_process
 
 ANOTHER_BOOT = "00000000-0000-0000-0000-000000000000"
@@ -59,14 +60,10 @@ class Take:
         self.reclaimed: list[tuple[Path, str]] = []
 
     async def __call__(self, wait_s: float = 10.0, until: float | None = None, pids: Pids = Pids.AUTO) -> HeldLock:
-        return await self.locks.take(
-            self.transcript,
-            LockRule(wait_s=wait_s, pids=pids),
-            max_hold_s=60,
-            until=until,
-            clock=self.clock or clock_of(asyncio.get_running_loop()),
-            on_waiting=self.waited_for.append,
-            on_reclaimed=lambda path, proof: self.reclaimed.append((path, proof)),
+        clock = self.clock or clock_of(asyncio.get_running_loop())
+        wait = LockWait(clock, until, self.waited_for.append, lambda *told: self.reclaimed.append(told))
+        return await session_lock.take(
+            self.locks, self.transcript, LockRule(wait_s=wait_s, pids=pids), max_hold_s=60, wait=wait
         )
 
 

@@ -7,7 +7,7 @@ import pytest
 from policies.policy import LockRule, Pids
 from supervisor import SessionLocked
 from supervisor.clock import Clock
-from supervisor.lock.session_lock import Busy, HeldLock, LockFiles, SystemLockFiles
+from supervisor.lock.session_lock import Busy, HeldLock, LockFiles, LockWait, SystemLockFiles, take
 from supervisor.testing import VirtualClock, virtual_clock
 from supervisor.testing.lock_files import MemoryLockFiles
 
@@ -16,15 +16,8 @@ BOTH = pytest.mark.parametrize("kind", [SystemLockFiles, MemoryLockFiles])
 
 async def _take(locks: LockFiles, path: Path, clock: Clock, wait_s: float, until: float | None = None) -> HeldLock:
     waits: list[Busy] = []
-    return await locks.take(
-        path,
-        LockRule(wait_s=wait_s),
-        max_hold_s=60.0,
-        until=until,
-        clock=clock,
-        on_waiting=waits.append,
-        on_reclaimed=lambda *_: None,
-    )
+    wait = LockWait(clock, until, waits.append, lambda *_: None)
+    return await take(locks, path, LockRule(wait_s=wait_s), 60.0, wait)
 
 
 @BOTH
