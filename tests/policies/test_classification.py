@@ -207,6 +207,7 @@ def test_a_rule_about_exceptions_is_not_asked_about_a_command() -> None:
 
 
 def test_a_pattern_sees_the_last_64_kib() -> None:
+    assert MOST_SEARCHED == 65536
     rule = Rule(Kind.OVERLOADED, output=re.compile("busy"))
     for after, seen in ((MOST_SEARCHED - 4, True), (MOST_SEARCHED - 3, False)):
         text = "busy" + "." * after
