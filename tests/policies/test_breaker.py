@@ -265,18 +265,19 @@ def test_failures_from_ahead_of_a_clock_that_was_set_back_leave_the_window_in_it
 @pytest.mark.parametrize(
     ("moments", "outcomes"),
     [
-        ((0.0, 20.0, 40.0), (0.0, 1, 1, 20.0, 2, 1, 40.0, 4, 2)),  # none is ahead
-        ((0.0, 30.0, 200.0), (0.0, 1, 1, 30.0, 2, 1, 50.0, 4, 2)),
-        ((0.0, 50.0, 200.0), (0.0, 1, 1, 50.0, 2, 1, 50.0, 4, 2)),
-        ((0.0, 100.0, 200.0), (0.0, 1, 1, 50.0, 6, 3)),
-        ((51.0, 100.0, 200.0), (50.0, 7, 4)),
+        ((0.0, 20.0, 40.0), (0.0, 100, 1, 20.0, 200, 1, 40.0, 301, 2)),  # none is ahead
+        ((0.0, 30.0, 200.0), (0.0, 100, 1, 30.0, 200, 1, 50.0, 301, 2)),
+        ((0.0, 50.0, 200.0), (0.0, 100, 1, 50.0, 200, 1, 50.0, 301, 2)),
+        ((0.0, 100.0, 200.0), (0.0, 100, 1, 50.0, 501, 3)),
+        ((51.0, 100.0, 200.0), (50.0, 601, 4)),
     ],
 )
 def test_slices_from_ahead_of_now_become_one_of_now(
     moments: tuple[float, float, float], outcomes: tuple[float, ...]
 ) -> None:
     first, second, third = moments
-    state = Closed(0, 1, (first, 1, 1, second, 2, 1, third, 3, 2))
+    # More outcomes than seconds on the clock: a number of outcomes is not taken for a moment ahead.
+    state = Closed(0, 1, (first, 100, 1, second, 200, 1, third, 300, 2))
     assert record(BY_RATE, state, Admitted(0), Report.SUCCESS, 50.0, none) == Closed(0, 0, outcomes)
 
 
@@ -315,6 +316,14 @@ def test_the_window_begins_with_a_failure() -> None:
     assert state.outcomes == (0.0, 1, 1, 100.0, 1, 0, 200.0, 1, 0, 300.0, 1, 1)
     state = record(BY_RATE, state, Admitted(0), Report.SUCCESS, 600.0, none)
     assert state == Closed(0, 0, (300.0, 1, 1, 600.0, 1, 0)), "the first failure left, and the successes behind it"
+
+
+@pytest.mark.parametrize("successes", range(5))
+def test_with_the_first_failure_go_the_successes_up_to_the_next_however_many(successes: int) -> None:
+    between = [(20.0 * n, Report.SUCCESS) for n in range(1, successes + 1)]
+    state = outcomes_after(BY_RATE, [(0.0, Report.COUNTED), *between, (300.0, Report.COUNTED), (320.0, Report.COUNTED)])
+    state = record(BY_RATE, state, Admitted(0), Report.SUCCESS, 600.0, none)
+    assert state == Closed(0, 0, (300.0, 1, 1, 320.0, 1, 1, 600.0, 1, 0))
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,9 @@ def test_a_retry_that_costs_nothing_is_paid_by_an_empty_bucket() -> None:
         (3.0, 2.0, 1),
         (1.0, 0.1, 10),
         (3.0, 0.3, 10),
+        (0.3, 0.1, 3),  # the sum is 0.30000000000000004
+        (0.6, 0.2, 3),  # 0.6000000000000001
+        (0.299999, 0.1, 2),
     ],
 )
 def test_a_bucket_gives_what_its_capacity_holds_and_no_fraction_more(
