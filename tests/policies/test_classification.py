@@ -213,3 +213,7 @@ def test_a_pattern_sees_the_last_64_kib() -> None:
         text = "busy" + "." * after
         assert matches(rule, Facts(output=text)) is seen
         assert matches(rule, Facts(message=text)) is seen
+
+
+def test_bare_facts_claim_nothing() -> None:
+    assert Facts() == Facts(exceptions=(), message="", status=None, exit_code=None, signal=None, output="")
