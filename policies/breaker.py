@@ -222,4 +222,5 @@ def _none_ahead(outcomes: tuple[float, ...], now: float) -> tuple[float, ...]:
 
 def _rate_passed(rule: Breaker, outcomes: tuple[float, ...]) -> bool:
     total = sum(outcomes[1::3])
-    return total >= rule.minimum and sum(outcomes[2::3]) >= rule.failure_rate * total
+    # 0.55 * 100 is a little more than 55: a rate that is reached exactly counts as reached.
+    return total >= rule.minimum and sum(outcomes[2::3]) >= rule.failure_rate * total - 1e-9

@@ -435,3 +435,18 @@ def test_the_defaults_are_the_documented_ones() -> None:
 
 def test_words_of_reports_are_these() -> None:
     assert [*Report] == ["success", "counted", "uncounted", "busy"]
+
+
+@pytest.mark.parametrize(
+    ("rate", "failures", "total"), [(0.55, 55, 100), (0.07, 7, 100), (0.29, 29, 100), (0.5, 5, 10)]
+)
+def test_a_rate_that_is_reached_exactly_opens_whatever_its_digits(rate: float, failures: int, total: int) -> None:
+    """0.55 * 100 is 55.00000000000001."""
+    rule = Breaker(failures=10**9, failure_rate=rate, minimum=total)
+    for counted, expected in ((failures, Open), (failures - 1, Closed)):
+        state: State = CLOSED
+        for n in range(total):
+            fails = n == 0 or n > total - counted
+            report = Report.COUNTED if fails else Report.SUCCESS
+            state = record(rule, state, Admitted(state.generation), report, n * 0.1, lambda: 0.0)
+        assert type(state) is expected
