@@ -58,21 +58,25 @@ class Closed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Nothing may start before `until`. `trips`: how often it opened in a row before."""
+    """Nothing may start before `until`. `trips`: how often it opened in a row before. `wait_s`: how far ahead `until`
+    was when it was noted.
+    """
 
     generation: int
     until: float
     trips: int
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class HalfOpen:
-    """`taken` trials are under way; none more starts before `not_before`."""
+    """`taken` trials are under way; none more starts before `not_before`, noted `wait_s` ahead."""
 
     generation: int
     trips: int
     taken: int
     not_before: float = 0.0
+    wait_s: float = 0.0
 
 
 State = Closed | Open | HalfOpen
@@ -103,17 +107,18 @@ class Refused:
     until: float | None
 
 
-def _is_ahead(rule: Breaker, moment: float, now: float) -> bool:
-    """Say whether a moment must be waited for. One further ahead than the rule's longest cooldown is not: it was
-    noted by a clock that was set back since, and would hold the breaker open for as long as that.
+def _is_ahead(rule: Breaker, moment: float, wait_s: float, now: float) -> bool:
+    """Say whether a moment must be waited for. One further ahead than it was when it was noted, and than the rule's
+    longest cooldown (the clock may have been set back a little), is not: it was noted by a clock that was set back
+    since, and would hold the breaker open for as long as that.
     """
-    return now < moment <= now + rule.cooldown_cap_s * (1.0 + JITTER)
+    return now < moment <= now + max(wait_s, rule.cooldown_cap_s * (1.0 + JITTER))
 
 
 def _trial_refused(rule: Breaker, state: HalfOpen, now: float) -> Refused | None:
     if state.taken >= rule.trials:
         return Refused(None)
-    return Refused(state.not_before) if _is_ahead(rule, state.not_before, now) else None
+    return Refused(state.not_before) if _is_ahead(rule, state.not_before, state.wait_s, now) else None
 
 
 def look(rule: Breaker, state: State, now: float) -> Refused | None:
@@ -122,7 +127,7 @@ def look(rule: Breaker, state: State, now: float) -> Refused | None:
         case Closed():
             return None
         case Open():
-            return Refused(state.until) if _is_ahead(rule, state.until, now) else None
+            return Refused(state.until) if _is_ahead(rule, state.until, state.wait_s, now) else None
         case HalfOpen():
             return _trial_refused(rule, state, now)
 
@@ -133,7 +138,7 @@ def admit(rule: Breaker, state: State, now: float) -> tuple[State, Admitted | Re
         case Closed():
             return state, Admitted(state.generation)
         case Open():
-            if _is_ahead(rule, state.until, now):
+            if _is_ahead(rule, state.until, state.wait_s, now):
                 return state, Refused(state.until)
             generation = state.generation + 1
             return HalfOpen(generation, state.trips, taken=1), Admitted(generation, trial=True)
@@ -179,7 +184,7 @@ def _record_closed(rule: Breaker, state: Closed, report: Report, now: float, dra
             in_a_row = state.in_a_row + 1
             outcomes = _window(rule, state.outcomes, now, failed=True)
             if in_a_row >= rule.failures or _rate_passed(rule, outcomes):
-                return Open(state.generation + 1, now + cooldown_s(rule, 0, draw), trips=0)
+                return _opened(rule, state, 0, now, draw)
             return Closed(state.generation, in_a_row, outcomes)
 
 
@@ -188,12 +193,17 @@ def _record_half_open(rule: Breaker, state: HalfOpen, report: Report, now: float
         case Report.SUCCESS:
             return Closed(state.generation + 1)
         case Report.COUNTED:
-            trips = state.trips + 1
-            return Open(state.generation + 1, now + cooldown_s(rule, trips, draw), trips)
+            return _opened(rule, state, state.trips + 1, now, draw)
         case Report.UNCOUNTED:
             return replace(state, taken=max(0, state.taken - 1))
         case Report.BUSY:
-            return replace(state, taken=max(0, state.taken - 1), not_before=now + cooldown_s(rule, state.trips, draw))
+            wait_s = cooldown_s(rule, state.trips, draw)
+            return replace(state, taken=max(0, state.taken - 1), not_before=now + wait_s, wait_s=wait_s)
+
+
+def _opened(rule: Breaker, state: State, trips: int, now: float, draw: Draw) -> Open:
+    wait_s = cooldown_s(rule, trips, draw)
+    return Open(state.generation + 1, now + wait_s, trips, wait_s)
 
 
 def _window(rule: Breaker, outcomes: tuple[float, ...], now: float, *, failed: bool) -> tuple[float, ...]:

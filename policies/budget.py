@@ -80,5 +80,8 @@ def withdraw(rule: Bucket, state: Tokens, tokens: float, now: float) -> Tokens |
 
 
 def give_back(rule: Bucket, state: Tokens, tokens: float, now: float) -> Tokens:
-    """Return the state after a withdrawal whose retry was not launched."""
+    """Return the state after a withdrawal whose retry was not launched.
+
+    As in any token bucket, a token that comes back after the bucket has refilled is there to be taken at once.
+    """
     return _changed(rule, state, -tokens, now)

@@ -251,7 +251,8 @@ class MemoryStore:
             if session in self._lines:
                 continue
             if isinstance(state, HalfOpen):  # nobody is on trial: as good as open until now, and that has a moment
-                self._breakers[session] = Open(state.generation, max(state.not_before, self._now()), state.trips)
+                until = max(state.not_before, self._now())
+                self._breakers[session] = Open(state.generation, until, state.trips, state.wait_s)
             elif _last_change(state) < long_ago:
                 del self._breakers[session]
         for session, tokens in tuple(self._tokens.items()):

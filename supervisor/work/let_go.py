@@ -12,7 +12,8 @@ def let_go(error: BaseException) -> None:
     """Clear the frames of an exception, of its causes and of the group's members, and drop their tracebacks.
 
     A frame that is suspended belongs to somebody alive (a background worker that passed its exception on through a
-    future): up to Python 3.12 clearing it would close that coroutine, so it is left alone.
+    future): up to Python 3.12 clearing it would close that coroutine, so it is left alone. An exception object that
+    two sessions share loses its traceback with the first of them to let go: what that held must be free.
     """
     if error.__cause__ is None and error.__context__ is None and not isinstance(error, BaseExceptionGroup):
         _clear(error)

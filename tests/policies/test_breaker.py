@@ -52,7 +52,7 @@ RECORDED: dict[State, dict[Report, State]] = {
     },
     CLOSED_ROW_OF_1: {
         Report.SUCCESS: CLOSED_ROW_ENDED,
-        Report.COUNTED: Open(5, 111.0, trips=0),
+        Report.COUNTED: Open(5, 111.0, trips=0, wait_s=11.0),
         Report.UNCOUNTED: CLOSED_ROW_OF_1,
         Report.BUSY: CLOSED_ROW_OF_1,
     },
@@ -64,28 +64,28 @@ RECORDED: dict[State, dict[Report, State]] = {
     },
     CLOSED_ROW_WITHOUT_A_WINDOW: {
         Report.SUCCESS: Closed(4),
-        Report.COUNTED: Open(5, 111.0, trips=0),
+        Report.COUNTED: Open(5, 111.0, trips=0, wait_s=11.0),
         Report.UNCOUNTED: CLOSED_ROW_WITHOUT_A_WINDOW,
         Report.BUSY: CLOSED_ROW_WITHOUT_A_WINDOW,
     },
     OPEN: dict.fromkeys(Report, OPEN),
     ONE_TRIAL: {
         Report.SUCCESS: Closed(7),
-        Report.COUNTED: Open(7, 144.0, trips=2),
+        Report.COUNTED: Open(7, 144.0, trips=2, wait_s=44.0),
         Report.UNCOUNTED: HalfOpen(6, trips=1, taken=0),
-        Report.BUSY: HalfOpen(6, trips=1, taken=0, not_before=122.0),
+        Report.BUSY: HalfOpen(6, trips=1, taken=0, not_before=122.0, wait_s=22.0),
     },
     TWO_TRIALS: {
         Report.SUCCESS: Closed(7),
-        Report.COUNTED: Open(7, 144.0, trips=2),
+        Report.COUNTED: Open(7, 144.0, trips=2, wait_s=44.0),
         Report.UNCOUNTED: HalfOpen(6, trips=1, taken=1),
-        Report.BUSY: HalfOpen(6, trips=1, taken=1, not_before=122.0),
+        Report.BUSY: HalfOpen(6, trips=1, taken=1, not_before=122.0, wait_s=22.0),
     },
     AFTER_BUSY: {
         Report.SUCCESS: Closed(7),
-        Report.COUNTED: Open(7, 144.0, trips=2),
+        Report.COUNTED: Open(7, 144.0, trips=2, wait_s=44.0),
         Report.UNCOUNTED: HalfOpen(6, trips=1, taken=0, not_before=120.0),
-        Report.BUSY: HalfOpen(6, trips=1, taken=0, not_before=122.0),
+        Report.BUSY: HalfOpen(6, trips=1, taken=0, not_before=122.0, wait_s=22.0),
     },
 }
 CELLS = [(state, report, after) for state, row in RECORDED.items() for report, after in row.items()]
@@ -177,14 +177,16 @@ def test_a_busy_trial_makes_the_next_one_wait_the_same_cooldown_without_growth()
         now += 20.0
         state, answer = admit(RULE, state, now)
         assert answer == Admitted(6, trial=True)
-    assert record(RULE, state, Admitted(6, trial=True), Report.COUNTED, now, none) == Open(7, now + 40.0, trips=2)
+    assert record(RULE, state, Admitted(6, trial=True), Report.COUNTED, now, none) == Open(
+        7, now + 40.0, trips=2, wait_s=40.0
+    )
 
 
 def test_a_report_that_comes_twice_frees_no_second_place() -> None:
     state = record(RULE, HalfOpen(6, 0, taken=0), Admitted(6, trial=True), Report.UNCOUNTED, 100.0, half)
     assert state == HalfOpen(6, 0, taken=0)
     state = record(RULE, HalfOpen(6, 0, taken=0), Admitted(6, trial=True), Report.BUSY, 100.0, half)
-    assert state == HalfOpen(6, 0, taken=0, not_before=111.0)
+    assert state == HalfOpen(6, 0, taken=0, not_before=111.0, wait_s=11.0)
 
 
 # --- cooldowns
@@ -204,7 +206,7 @@ def test_a_success_ends_the_row_of_cooldowns() -> None:
     state = record(RULE, state, answer, Report.SUCCESS, 1.0, none)
     for _ in range(RULE.failures):
         state = record(RULE, state, Admitted(state.generation), Report.COUNTED, 1.0, none)
-    assert state == Open(12, 11.0, trips=0)
+    assert state == Open(12, 11.0, trips=0, wait_s=10.0)
 
 
 @given(
@@ -242,6 +244,23 @@ def test_a_clock_that_was_set_back_keeps_no_trial_waiting_for_longer_than_its_ru
     assert look(RULE, busy, 1e9) == Refused(1e9 + 72.0)
     assert look(RULE, busy, 1e9 - back_s) is None
     assert admit(RULE, busy, 1e9 - back_s)[1] == Admitted(6, trial=True)
+
+
+def test_a_policy_with_a_smaller_cap_waits_for_the_breaker_that_another_policy_opened() -> None:
+    long, short = Breaker(failures=1, cooldown_s=60.0), Breaker(cooldown_s=10.0, cooldown_cap_s=30.0)
+    opened = record(long, CLOSED, Admitted(0), Report.COUNTED, 1000.0, none)
+    assert [look(short, opened, now) for now in (1000.0, 1023.0, 1059.9)] == [Refused(1060.0)] * 3
+    assert admit(short, opened, 1000.0)[1] == Refused(1060.0)
+    assert look(short, opened, 1060.0) is None
+    assert look(short, opened, 999.0) is None, "of a clock that was set back"
+
+
+def test_a_policy_with_a_smaller_cap_waits_for_the_trial_that_another_policy_found_busy() -> None:
+    long, short = Breaker(failures=1, cooldown_s=60.0), Breaker(cooldown_s=10.0, cooldown_cap_s=30.0)
+    busy = record(long, HalfOpen(6, 0, taken=1), Admitted(6, trial=True), Report.BUSY, 1000.0, none)
+    assert [look(short, busy, now) for now in (1000.0, 1059.9)] == [Refused(1060.0)] * 2
+    assert look(short, busy, 1060.0) is None
+    assert look(short, busy, 999.0) is None
 
 
 def test_a_cooldown_over_its_cap_is_waited_out_where_the_cap_is_below_it() -> None:
@@ -367,7 +386,7 @@ def test_the_window_is_bounded_however_many_outcomes_there_are() -> None:
 )
 def test_it_opens_on_the_rate_of_at_least_the_minimum(reports: str, *, opens: bool) -> None:
     moments = [(n * 7.0, Report.COUNTED if r == "F" else Report.SUCCESS) for n, r in enumerate(reports)]
-    assert (outcomes_after(BY_RATE, moments) == Open(1, (len(reports) - 1) * 7.0 + 10.0, 0)) is opens
+    assert (outcomes_after(BY_RATE, moments) == Open(1, (len(reports) - 1) * 7.0 + 10.0, 0, 10.0)) is opens
 
 
 def test_failures_further_apart_than_the_window_are_no_rate_but_a_row() -> None:

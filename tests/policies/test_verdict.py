@@ -284,7 +284,7 @@ def test_a_retry_that_falls_due_inside_a_cooldown_moves_to_its_end(breaker: Stat
 
 def test_the_failure_that_opens_the_breaker_waits_out_the_cooldown_it_began() -> None:
     ledger, answer = decide(case(), Ledger(Closed(0, 4, (90.0, 4, 4))), HOST, 100.0, no_jitter)
-    assert ledger.breaker == Open(1, 160.0, trips=0)
+    assert ledger.breaker == Open(1, 160.0, trips=0, wait_s=60.0)
     assert answer == Retry(160.0, 60.0, 1.0, GONE)
 
 
@@ -299,7 +299,7 @@ def test_the_die_is_handed_on_to_cooldown_and_backoff() -> None:
     jitter = replace(POLICY, backoff=Backoff(Strategy.FULL_JITTER, base_s=8.0))
     assert decide(case(policy=jitter), Ledger(), HOST, 100.0, lambda: 0.5)[1] == Retry(104.0, 4.0, 1.0, GONE)
     ledger, _ = decide(case(), Ledger(Closed(0, 4, (90.0, 4, 4))), HOST, 100.0, lambda: 0.5)
-    assert ledger.breaker == Open(1, 166.0, trips=0)
+    assert ledger.breaker == Open(1, 166.0, trips=0, wait_s=66.0)
 
 
 # --- any case at all

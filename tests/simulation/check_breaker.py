@@ -26,15 +26,10 @@ class Model:
     most_s: float = 0.0
     unsure: bool = False
 
-    def is_open(self, rule: Breaker, now: float) -> bool | None:
-        """Say whether it is open; None: the jitter decides. No rule waits longer than its own longest cooldown."""
+    def is_open(self, now: float) -> bool | None:
+        """Say whether it is open, for whatever rule asks; None: the jitter decides."""
         if self.opened_at is None or now >= self.opened_at + self.most_s - EPS:
             return False
-        longest_s = rule.cooldown_cap_s * (1.0 + JITTER)
-        if now + longest_s < self.opened_at + self.least_s - EPS:
-            return False
-        if now + longest_s < self.opened_at + self.most_s + EPS:
-            return None
         return True if now < self.opened_at + self.least_s - EPS else None
 
 
@@ -58,7 +53,7 @@ class Breakers:
             return None
         if model.half_open and model.taken >= run.policy.breaker.trials:
             return True
-        return model.is_open(run.policy.breaker, now)
+        return model.is_open(now)
 
     def check(self, run: RunFacts, refused: Refused | None) -> None:
         """Compare an answer with what the model says."""

@@ -198,6 +198,11 @@ def _no_trials(_rule: Any, _state: Any, _now: float) -> None:
     """Half open, everybody may try."""
 
 
+def _own_cap_only(rule: Any, moment: float, _wait_s: float, now: float) -> bool:
+    """A policy with a smaller cap takes what another one opened for the moment of a clock that was set back."""
+    return now < moment <= now + float(rule.cooldown_cap_s) * (1.0 + policies.breaker.JITTER)
+
+
 # --- cancellation and time
 
 
@@ -293,6 +298,7 @@ PLANTED: dict[str, Callable[[], Plant]] = {
     "a late report counts": lambda: Replaced((policies.verdict, "record", _late_counts)),
     "a cancellation counts for the breaker": lambda: Replaced((policies.verdict, "report_of", _cancellation_counts)),
     "half open, everybody may try": lambda: Replaced((policies.breaker, "_trial_refused", _no_trials)),
+    "a smaller cap ends the cooldown of a larger one": lambda: Replaced((policies.breaker, "_is_ahead", _own_cap_only)),
     "a second cancellation cuts the stop short": lambda: Replaced((supervisor.steps.launch, "stop", _stop_twice)),
     "a cancelled caller sees a failure": lambda: Replaced((Running, "note_cancelled", _cancellation_swallowed)),
     "a replaced run raises CancelledError": lambda: Replaced((Running, "note_cancelled", _uncancelled)),

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from policies.breaker import Breaker
 from policies.budget import Bucket
 from policies.policy import Policy
 from policies.verdict import Retry
@@ -109,8 +108,7 @@ class _Simulation:
     def __init__(self, scenario: Scenario, plant: Plant, facts: Facts, clock: _Clock, *, eager: bool) -> None:
         self.scenario, self.facts, self.clock, self.eager = scenario, facts, clock, eager
         self.policies = {rules.name: rules.policy() for rules in scenario.policies}
-        cap_s = max(rules.cooldown_cap_s for rules in scenario.policies)
-        self.policies["fresh"] = Policy("fresh", breaker=Breaker(cooldown_cap_s=cap_s))
+        self.policies["fresh"] = Policy("fresh")
         self.checkers = checkers(facts, scenario)
         for checker in self.checkers:
             facts.watch(checker)
