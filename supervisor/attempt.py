@@ -15,6 +15,7 @@ from policies.verdict import Reason
 from supervisor.effects import Effects
 from supervisor.errors import Failure
 from supervisor.events import LockReclaimed, LockTaken, LockWaiting
+from supervisor.lock.awaited_lock import AwaitedLock
 from supervisor.lock.session_lock import Busy, HeldLock, LockWait, take
 from supervisor.store.contract import Standing
 from supervisor.subagents import Subagents
@@ -66,6 +67,8 @@ class Attempt:
     _ended = False
     _children_left: "list[tuple[str, Any]] | None" = None  # (what may live, how its end would be seen)
     _left: Any = None  # once its release has begun: what its end waits for
+    _awaited: dict[Path, AwaitedLock] | None = None  # the locks that it waits for
+    _busy = ""  # what it waited for when its time was up
 
     def __init__(self, run: Standing, effects: Effects) -> None:
         self._run = run
@@ -146,12 +149,31 @@ class Attempt:
         """Take `<path>.lock`, in OpenClaw's format, until the attempt ends. Taking it twice is taking it once.
 
         Waits for a live holder for the policy's `lock.wait`, then raises SessionLocked; a dead one's lock is
-        reclaimed, on proof only. A lock that cannot be written raises Failure, of kind invalid or error.
+        reclaimed, on proof only. Where the attempt's own time passes first, the attempt is told to end, and has failed
+        as `busy`, not as `timeout`. A lock that cannot be written raises Failure, of kind invalid or error.
         """
         path = Path(path)
         if any(held.name == _lock_name(path) for held in self._open_scope()):
             return
-        lock = await take(self._effects.locks, path, self._run.policy.lock, self._max_hold_s(), self._lock_wait())
+        if not self._take_now(path):
+            await self._wait_for_lock(path)
+
+    async def _wait_for_lock(self, path: Path) -> None:
+        """Take a lock that somebody has. The wait has no bound but the policy's: it ends with the attempt."""
+        clock = self._effects.clock
+        if self._awaited is None:
+            self._awaited = {}
+        awaited = self._awaited[path] = AwaitedLock(path, clock)
+
+        def note(holder: Busy) -> None:
+            awaited.saw(holder)
+            self._note_waiting(holder)
+
+        try:
+            wait = LockWait(clock, None, note, self._note_reclaimed)
+            lock = await take(self._effects.locks, path, self._run.policy.lock, self._max_hold_s(), wait)
+        finally:
+            del self._awaited[path]
         if self._ended:  # the work lived on after it was given up
             lock.release()
             raise RuntimeError(f"{self!r} is over: it can take no lock")
@@ -159,10 +181,8 @@ class Attempt:
 
     async def _until_free(self, path: Path, rule: LockRule) -> LockRule:
         """Wait while somebody has the lock; return the rule with what is left of its wait."""
-        return await self._effects.locks.wait_until_free(path, rule, self._lock_wait())
-
-    def _lock_wait(self) -> LockWait:
-        return LockWait(self._effects.clock, self.deadline, self._note_waiting, self._note_reclaimed)
+        wait = LockWait(self._effects.clock, self.deadline, self._note_waiting, self._note_reclaimed)
+        return await self._effects.locks.wait_until_free(path, rule, wait)
 
     def subagents(self, limit: int = 8, max_depth: int = 3) -> Subagents:
         """Return the scope for children of this attempt: at most `limit` at once, nested at most `max_depth` deep."""

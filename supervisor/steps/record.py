@@ -41,6 +41,8 @@ def _overdue(run: Running, attempt: Attempt, cause: Kind) -> str:
     message = f"timed out after {after_s:.3g} s"
     if cause is Kind.IDLE:
         message = f"no heartbeat for {run.policy.attempt.idle_timeout_s:g} s, after {after_s:.3g} s"
+    elif cause is Kind.BUSY:
+        message = attempt._busy
     if error is not None and not isinstance(error, asyncio.CancelledError):
         message += f"; it then raised {type(error).__name__}: {text_of(error)}"[:500]
     return message

@@ -34,16 +34,23 @@ def forget_time(attempt: Attempt) -> None:
 
 
 def time_is_up(attempt: Attempt) -> None:
-    """Stop an attempt whose time is up, or whose heartbeat is overdue; else arm what watches it again."""
+    """Stop an attempt whose time is up, or whose heartbeat is overdue; else arm what watches it again.
+
+    One that still waits for a lock is busy then: somebody else has its session, which costs it nothing.
+    """
     run = attempt._run
     assert isinstance(run, Running), "an attempt that is watched was launched by the engine"
     now, idle_s = run.effects.clock.now(), run.policy.attempt.idle_timeout_s
     if attempt.deadline is not None and now >= attempt.deadline:
-        stop(run, attempt, Kind.TIMEOUT)
+        cause = Kind.TIMEOUT
     elif idle_s is not None and now >= attempt._beat_at + idle_s:
-        stop(run, attempt, Kind.IDLE)
+        cause = Kind.IDLE
     else:  # a heartbeat came meanwhile
         watch_time(run, attempt)
+        return
+    if attempt._awaited:
+        cause, attempt._busy = Kind.BUSY, str(next(iter(attempt._awaited.values())).error())
+    stop(run, attempt, cause)
 
 
 def stop(run: Running, attempt: Attempt, cause: Kind | Reason) -> None:

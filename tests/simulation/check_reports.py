@@ -1,6 +1,7 @@
 """I7: what the caller sees is what happened, and never a CancelledError that nobody sent."""
 
 import asyncio
+import math
 from typing import Any
 
 from policies.failure import Failed, Gone, Kind, Outcome, Receipt, Unknown
@@ -12,7 +13,7 @@ from tests.simulation.endings import Interrupt
 from tests.simulation.facts import BodyFacts, Facts, RunFacts
 
 EPS = 1e-6
-_STOPS = (Kind.TIMEOUT, Kind.IDLE, Kind.CANCELLED)
+_STOPS = (Kind.TIMEOUT, Kind.IDLE, Kind.BUSY, Kind.CANCELLED)
 
 
 class Reports:
@@ -60,11 +61,17 @@ class Reports:
             return
         told = body.told_at or 0.0
         idle_s = run.policy.attempt.idle_timeout_s
+        idle_at = math.inf if idle_s is None else body.beat_at + idle_s
+        if failed.kind is not Kind.CANCELLED and (failed.kind is Kind.BUSY) != body.locking:
+            waits = "waited" if body.locking else "did not wait"
+            facts.violation("I7", f"{who} is recorded as {failed.kind}, and {waits} for a lock when it was told to end")
         match failed.kind:
             case Kind.TIMEOUT:
                 early = told < body.attempt_deadline - EPS
             case Kind.IDLE:
-                early = idle_s is None or told < body.beat_at + idle_s - EPS
+                early = told < idle_at - EPS
+            case Kind.BUSY:
+                early = told < min(body.attempt_deadline, idle_at) - EPS
             case _:
                 early = stopped is None
         if early:

@@ -38,6 +38,7 @@ class BodyFacts:
     text: str = ""
     open: dict[str, str] = field(default_factory=dict)
     closing: list[str] = field(default_factory=list)
+    locking: bool = False  # it waits for a lock, or did so when it was told to end
     had_scope: bool = False
     limbo_at: int = 0  # in lines of the log: recorded as unconfirmed
     forgiven: bool = False  # an operator said that the session is well

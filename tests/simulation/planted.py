@@ -230,6 +230,11 @@ def _uncancelled(self: Running, error: asyncio.CancelledError) -> None:
     self.cancelled = error.args
 
 
+def _busy_is_late(run: Running, attempt: Attempt, cause: Any) -> None:
+    """An attempt whose time is up while it waits for a lock has timed out."""
+    _stop(run, attempt, Kind.TIMEOUT if cause is Kind.BUSY else cause)
+
+
 def _no_heartbeat(_attempt: Attempt) -> None:
     """A heartbeat does not count."""
 
@@ -302,6 +307,7 @@ PLANTED: dict[str, Callable[[], Plant]] = {
     "a second cancellation cuts the stop short": lambda: Replaced((supervisor.steps.launch, "stop", _stop_twice)),
     "a cancelled caller sees a failure": lambda: Replaced((Running, "note_cancelled", _cancellation_swallowed)),
     "a replaced run raises CancelledError": lambda: Replaced((Running, "note_cancelled", _uncancelled)),
+    "a lock that stays busy is a timeout": lambda: Replaced((supervisor.steps.stop, "stop", _busy_is_late)),
     "heartbeats do not count": lambda: Replaced((Attempt, "heartbeat", _no_heartbeat)),
     "a slot leaks where a lock is busy": lambda: Replaced((supervisor.steps.launch, "give_up_place", _leave_slot)),
     "a slot that comes back is not handed out": lambda: Replaced((HostLimits, "leave", _slots_not_handed_out)),

@@ -177,7 +177,9 @@ class Troupe:
                 attempt.heartbeat()
                 body.beat_at = self.facts.clock.now()
             case Lock():
+                body.locking = True
                 await attempt.lock(step.path)
+                body.locking = False
             case Open():
                 await self._open(step, body, attempt, context)
             case Nested():

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from policies.failure import Kind
-from supervisor import Attempt, Failure, SessionLocked, Supervisor, current_attempt
+from policies.policy import LockRule
+from supervisor import Attempt, Failure, SessionLocked, Status, Supervisor, current_attempt
 from supervisor.clock import clock_of
 from supervisor.events import LockReclaimed, LockTaken
+from supervisor.lock.session_lock import LockWait, SystemLockFiles
 from supervisor.testing import Recorded, ScriptedWork, hangs, never_awaits
 from supervisor.testing.lock_files import MemoryLockFiles
-from tests.supervisor.rules import now, rules
+from tests.supervisor.rules import failures_counted, now, rules, tokens_spent
 
 
 async def test_it_says_who_it_is(supervisor: Supervisor) -> None:
@@ -115,19 +117,75 @@ async def test_a_lock_that_stays_busy_raises_session_locked_with_its_fields(tmp_
         await supervisor.run("a", work, policy=rules(lock_wait_s=5.0))
 
 
-async def test_waiting_for_a_lock_past_the_attempts_own_time_is_busy_and_not_a_timeout(tmp_path: Path) -> None:
+_OWN_TIME = [
+    {"timeout_s": 3.0},
+    {"timeout_s": 3.001},
+    {"timeout_s": 3.0071},
+    {"timeout_s": 2.9996},
+    {"timeout_s": 60.0},
+    {"timeout_s": None, "deadline_s": 3.0},
+    {"idle_s": 3.0},
+]
+
+
+@pytest.mark.parametrize("own_time", _OWN_TIME, ids=str)
+@pytest.mark.parametrize("real", [False, True], ids=["in memory", "on disk"])
+async def test_waiting_for_a_lock_past_the_attempts_own_time_is_busy_and_not_a_timeout(
+    own_time: dict[str, float | None], *, real: bool, tmp_path: Path
+) -> None:
     path = tmp_path / "a.jsonl"
-    locks = MemoryLockFiles(clock_of(asyncio.get_running_loop()))
-    locks.hold(path, "somebody")
+    clock = clock_of(asyncio.get_running_loop())
+    memory = MemoryLockFiles(clock)
+    memory.hold(path, "somebody")
+    held = None if not real else SystemLockFiles(clock).take_now(path, 600.0)
 
     async def work(attempt: Attempt) -> None:
         await attempt.lock(path)
 
+    async with Supervisor(locks=None if real else memory) as supervisor:
+        report = await supervisor.run_report("a", work, policy=rules(lock_wait_s=600.0, **own_time))  # type: ignore[arg-type]
+        assert (tokens_spent(supervisor, "a"), failures_counted(supervisor, "a")) == (0.0, 0)
+    assert (report.status, report.reason) == (Status.REFUSED, "busy")
+    assert report.attempts[0].failure is not None
+    assert report.attempts[0].failure.kind is Kind.BUSY
+    waited_s = own_time.get("idle_s") or own_time.get("deadline_s") or own_time["timeout_s"]
+    assert waited_s is not None
+    assert f"for {waited_s:.0f} s, alive" in report.attempts[0].failure.message
+    if held is not None:
+        held.release()
+
+
+async def test_a_lock_that_nobody_could_look_at_in_time_is_busy_too(tmp_path: Path) -> None:
+    class Slow(MemoryLockFiles):
+        async def wait_until_free(self, path: Path, rule: LockRule, wait: LockWait) -> LockRule:
+            await asyncio.sleep(100.0)
+            return rule
+
+    locks = Slow(clock_of(asyncio.get_running_loop()))
+    locks.hold(tmp_path / "a.jsonl", "somebody")
+
+    async def work(attempt: Attempt) -> None:
+        await attempt.lock(tmp_path / "a.jsonl")
+
     async with Supervisor(locks=locks) as supervisor:
         report = await supervisor.run_report("a", work, policy=rules(timeout_s=3.0, lock_wait_s=60.0))
     assert report.reason == "busy"
+    assert f"{tmp_path / 'a.jsonl.lock'} is held by somebody" in report.detail
+
+
+async def test_a_lock_that_was_had_after_a_wait_leaves_a_timeout_a_timeout(tmp_path: Path) -> None:
+    locks = MemoryLockFiles(clock_of(asyncio.get_running_loop()))
+    locks.hold(tmp_path / "a.jsonl", "somebody")
+    asyncio.get_running_loop().call_later(2.0, locks.free, tmp_path / "a.jsonl", "somebody")
+
+    async def work(attempt: Attempt) -> None:
+        await attempt.lock(tmp_path / "a.jsonl")
+        await asyncio.sleep(100.0)
+
+    async with Supervisor(locks=locks) as supervisor:
+        report = await supervisor.run_report("a", work, policy=rules(attempts=1, timeout_s=3.0))
     assert report.attempts[0].failure is not None
-    assert report.attempts[0].failure.kind is Kind.BUSY
+    assert report.attempts[0].failure.kind is Kind.TIMEOUT
 
 
 async def test_the_lock_of_a_dead_holder_is_reclaimed_and_told(tmp_path: Path) -> None:
