@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -146,38 +146,56 @@ class Attempt:
             held.let_go(None)
 
     async def lock(self, path: str | PathLike[str]) -> None:
-        """Take `<path>.lock`, in OpenClaw's format, until the attempt ends. Taking it twice is taking it once.
+        """Take `<path>.lock`, in OpenClaw's format, until the attempt ends. Taking it twice is taking it once,
+        by whatever spelling of its path, and in whichever tasks of the attempt.
 
         Waits for a live holder for the policy's `lock.wait`, then raises SessionLocked; a dead one's lock is
         reclaimed, on proof only. Where the attempt's own time passes first, the attempt is told to end, and has failed
         as `busy`, not as `timeout`. A lock that cannot be written raises Failure, of kind invalid or error.
         """
-        path = Path(path)
-        if any(held.name == _lock_name(path) for held in self._open_scope()):
+        self._open_scope()
+        path = self._effects.locks.real_path(Path(path))
+        if self._has_lock(path):
             return
-        if not self._take_now(path):
-            await self._wait_for_lock(path)
+        awaited = self._awaited.get(path) if self._awaited else None
+        if awaited is not None or not self._take_now(path):
+            await self._wait_for_lock(path, awaited)
 
-    async def _wait_for_lock(self, path: Path) -> None:
+    def _has_lock(self, path: Path) -> bool:
+        return any(held.name == _lock_name(path) for held in self._open_scope())
+
+    async def _wait_for_lock(self, path: Path, awaited: AwaitedLock | None) -> None:
         """Take a lock that somebody has. The wait has no bound but the policy's: it ends with the attempt."""
-        clock = self._effects.clock
         if self._awaited is None:
             self._awaited = {}
-        awaited = self._awaited[path] = AwaitedLock(path, clock)
+        if awaited is None:
+            awaited = self._awaited[path] = AwaitedLock(path, self._effects.clock)
+        awaited.tasks += 1
+        try:
+            await self._take_in_turn(path, awaited)
+        finally:
+            awaited.tasks -= 1
+            if not awaited.tasks:
+                del self._awaited[path]
+
+    async def _take_in_turn(self, path: Path, awaited: AwaitedLock) -> None:
+        clock, rule = self._effects.clock, self._run.policy.lock
+        asked_at = clock.now()
 
         def note(holder: Busy) -> None:
             awaited.saw(holder)
             self._note_waiting(holder)
 
-        try:
+        async with awaited.turn:
+            if self._has_lock(path):  # another task of this attempt has taken it meanwhile
+                return
+            rule = replace(rule, wait_s=max(0.0, rule.wait_s - (clock.now() - asked_at)))
             wait = LockWait(clock, None, note, self._note_reclaimed)
-            lock = await take(self._effects.locks, path, self._run.policy.lock, self._max_hold_s(), wait)
-        finally:
-            del self._awaited[path]
-        if self._ended:  # the work lived on after it was given up
-            lock.release()
-            raise RuntimeError(f"{self!r} is over: it can take no lock")
-        self._keep(path, lock)
+            lock = await take(self._effects.locks, path, rule, self._max_hold_s(), wait)
+            if self._ended:  # the work lived on after it was given up
+                lock.release()
+                raise RuntimeError(f"{self!r} is over: it can take no lock")
+            self._keep(path, lock)
 
     async def _until_free(self, path: Path, rule: LockRule) -> LockRule:
         """Wait while somebody has the lock; return the rule with what is left of its wait."""

@@ -5,7 +5,7 @@ import logging
 import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
@@ -162,7 +162,7 @@ class Supervisor:
         Raises:
             RunFailed: no attempt succeeded; its report has each of them.
             RunRefused: the run was not allowed to start.
-            ValueError: for an unknown policy or a bad session key.
+            ValueError: for an unknown policy, a bad session key or an empty lock path.
             asyncio.CancelledError: the caller was cancelled; the attempt was stopped and released first.
         """
         report = await supervise(self._new_run(session, work, policy, lock))
@@ -194,12 +194,13 @@ class Supervisor:
         if not callable(work):
             must_be_work(work)
         rules = self._default if policy is None else self._policy(policy)
+        path = None if lock is None else _lock_path(effects, lock)
         self._count += 1
         run = Running(self._identity, self._count, session, work, rules, effects, current_attempt())
         if self._host is not None:
             run.host = self._host
-        if lock is not None:
-            run.lock_path = Path(lock)
+        if path is not None:
+            run.lock_path = path
         self._runs[run] = None
         return run
 
@@ -250,6 +251,13 @@ class Supervisor:
         if found is None:
             raise ValueError(f"unknown policy {policy!r}{did_you_mean(policy, self._policies)}")
         return found
+
+
+def _lock_path(effects: Effects, lock: str | PathLike[str]) -> Path:
+    """Return the one spelling of a lock's path, once: the working directory may change between two attempts."""
+    if not fspath(lock):
+        raise ValueError("lock needs the path of the session's file, got an empty one")
+    return effects.locks.real_path(Path(lock))
 
 
 def _check_session(session: object) -> None:

@@ -1,5 +1,6 @@
-"""A lock that work waits for: who was last seen to have it."""
+"""A lock that work waits for: which of its tasks waits, and who was last seen to have it."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,18 @@ from supervisor.lock.session_lock import Busy
 
 
 class AwaitedLock:
-    """What an attempt is told to have waited for, when its time is up before the lock is free."""
+    """One wait of an attempt, whichever of its tasks have asked for the lock.
+
+    Attributes:
+        turn: held by the task that waits for the lock; the others wait for that task.
+        tasks: how many of them have asked.
+    """
 
     def __init__(self, path: Path, clock: Clock) -> None:
         lock_path = path.with_name(path.name + ".lock")
         self._clock = clock
+        self.turn = asyncio.Lock()
+        self.tasks = 0
         self._holder = Busy(lock_path, "somebody", None, None, None, "nobody could look in time who that is")
         self._seen_at = clock.now()
 

@@ -22,6 +22,7 @@ from supervisor.lock.contents import MOST_BYTES
 _CALLERS_MISTAKE = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL}
 )
+_NO_NAMES = ("", ".", "..")
 _NO_ANONYMOUS_FILES = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT})
 
 
@@ -38,13 +39,28 @@ class Place:
         os.close(self.folder)
 
 
+def real_path(transcript: Path) -> Path:
+    """Return a transcript's path with its folder's real path, as OpenClaw does: two spellings are one lock.
+
+    The name is left alone, also where it is a symbolic link. A path that cannot be resolved stays as it is:
+    `open_place` will say what is wrong with it.
+    """
+    folder, name = os.path.split(transcript)
+    if name in _NO_NAMES:
+        return transcript
+    try:
+        return Path(os.path.realpath(folder), name)
+    except (OSError, ValueError):
+        return transcript
+
+
 def open_place(transcript: Path) -> Place:
     """Open the folder that a session's lock file goes to: the transcript's real one. The transcript need not exist.
 
     Raises Failure (invalid) if there is no such folder, or it may not be read.
     """
     folder, name = os.path.split(os.fspath(transcript))
-    if name in ("", ".", "..") or "\0" in str(transcript):
+    if name in _NO_NAMES or not _can_be_asked_for(transcript):
         raise Failure(Kind.INVALID, f"{str(transcript)!r} cannot have a lock file: it is not the path of a file")
     name += ".lock"
     try:
@@ -56,6 +72,14 @@ def open_place(transcript: Path) -> Place:
     except OSError:
         real = os.path.realpath(folder)
     return Place(descriptor, name, Path(real, name))
+
+
+def _can_be_asked_for(path: Path) -> bool:
+    """Tell whether the operating system can be told this path: no NUL, nothing that is no text."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
 
 
 def failure(path: Path, error: OSError) -> Failure:

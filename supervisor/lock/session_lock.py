@@ -82,8 +82,12 @@ class HeldLock(Protocol):
 
 
 class LockFiles(Protocol):
-    """How the engine takes session locks. `path` is the transcript: its lock is `<path>.lock` in its real folder."""
+    """How the engine takes session locks. `path` is the transcript: its lock is `<path>.lock` in its real folder.
 
+    `real_path` is the one spelling of it; every other question is asked with that.
+    """
+
+    def real_path(self, path: Path) -> Path: ...
     def take_now(self, path: Path, max_hold_s: float) -> HeldLock | None: ...
     async def judge(self, path: Path, pids: Pids) -> Busy | None: ...
     async def wait_until_free(self, path: Path, rule: LockRule, wait: LockWait) -> LockRule: ...
@@ -104,6 +108,10 @@ class SystemLockFiles:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+
+    def real_path(self, path: Path) -> Path:
+        """Return the path with its folder's real path; one that cannot be resolved as it is. Never raises."""
+        return lock_file.real_path(path)
 
     def take_now(self, path: Path, max_hold_s: float) -> HeldFile | None:
         """Take the lock in one try, without waiting; None if there is a file, whoever's it is.

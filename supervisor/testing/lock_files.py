@@ -1,5 +1,6 @@
 """Lock files in memory: ours, and those of others who live, let go, or die and leave theirs behind."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -74,6 +75,9 @@ class MemoryLockFiles:
     def held(self) -> dict[Path, str]:
         """Return who holds what."""
         return {path: holder.name for path, holder in self._held.items()}
+
+    def real_path(self, path: Path) -> Path:
+        return Path(os.path.normpath(path))
 
     def take_now(self, path: Path, max_hold_s: float) -> MemoryLock | None:  # noqa: ARG002 - nobody else reads it
         if path in self._held:

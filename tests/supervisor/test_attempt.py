@@ -9,7 +9,7 @@ from policies.failure import Kind
 from policies.policy import LockRule
 from supervisor import Attempt, Failure, SessionLocked, Status, Supervisor, current_attempt
 from supervisor.clock import clock_of
-from supervisor.events import LockReclaimed, LockTaken
+from supervisor.events import LockReclaimed, LockTaken, LockWaiting
 from supervisor.lock.session_lock import LockWait, SystemLockFiles
 from supervisor.testing import Recorded, ScriptedWork, hangs, never_awaits
 from supervisor.testing.lock_files import MemoryLockFiles
@@ -153,6 +153,111 @@ async def test_waiting_for_a_lock_past_the_attempts_own_time_is_busy_and_not_a_t
     assert f"for {waited_s:.0f} s, alive" in report.attempts[0].failure.message
     if held is not None:
         held.release()
+
+
+@pytest.fixture
+def linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The real path of a working directory with a folder `s`, which is also called `linked`."""
+    monkeypatch.chdir(tmp_path)
+    Path("s").mkdir()
+    Path("linked").symlink_to("s")
+    return tmp_path.resolve()
+
+
+@pytest.mark.parametrize("spelling", ["s/a.jsonl", "s/../s/a.jsonl", "linked/a.jsonl"])
+async def test_a_lock_is_the_same_however_its_path_is_spelled(
+    supervisor: Supervisor, spelling: str, linked: Path
+) -> None:
+    released = ("task ended", f"lock {linked}/s/a.jsonl.lock released")
+
+    async def twice(attempt: Attempt) -> None:
+        await attempt.lock(linked / "s/a.jsonl")
+        await attempt.lock(spelling)
+
+    report = await supervisor.run("a", twice, policy=rules(lock_wait_s=1.0))
+    assert report.attempts[0].released.steps == released
+    report = await supervisor.run(
+        "a", lambda attempt: attempt.lock(spelling), policy=rules(lock_wait_s=1.0), lock=linked / "s/a.jsonl"
+    )
+    assert report.attempts[0].released.steps == released
+
+
+async def test_a_lock_stays_the_same_file_when_the_working_directory_changes(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    held: list[bool] = []
+
+    async def work(attempt: Attempt) -> None:
+        held.append((tmp_path / "a.jsonl.lock").exists())
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        if attempt.number == 1:
+            raise ConnectionError
+
+    await supervisor.run("a", work, policy=rules(), lock="a.jsonl")
+    assert held == [True, True]
+
+
+async def test_of_two_tasks_that_wait_for_one_lock_the_second_has_it_with_the_first(tmp_path: Path) -> None:
+    locks = MemoryLockFiles(clock_of(asyncio.get_running_loop()))
+    locks.hold(tmp_path / "a.jsonl", "somebody")
+    asyncio.get_running_loop().call_later(2.0, locks.free, tmp_path / "a.jsonl", "somebody")
+    recorded = Recorded()
+
+    async def late(attempt: Attempt) -> None:
+        await asyncio.sleep(1.0)
+        await attempt.lock(tmp_path / "a.jsonl")
+
+    async def work(attempt: Attempt) -> None:
+        began = now()
+        await asyncio.gather(attempt.lock(tmp_path / "a.jsonl"), attempt.lock(tmp_path / "a.jsonl"), late(attempt))
+        assert now() - began == pytest.approx(2.0, abs=0.1)
+
+    async with Supervisor(locks=locks) as supervisor:
+        supervisor.on(recorded)
+        report = await supervisor.run("a", work, policy=rules())
+    assert report.attempts[0].released.steps == ("task ended", f"lock {tmp_path / 'a.jsonl.lock'} released")
+    assert [len(recorded.of(kind)) for kind in (LockWaiting, LockTaken)] == [1, 1]
+
+
+async def test_when_the_task_that_waits_for_a_lock_is_cancelled_the_next_one_waits_on(tmp_path: Path) -> None:
+    locks = MemoryLockFiles(clock_of(asyncio.get_running_loop()))
+    locks.hold(tmp_path / "a.jsonl", "somebody")
+    asyncio.get_running_loop().call_later(2.0, locks.free, tmp_path / "a.jsonl", "somebody")
+
+    async def work(attempt: Attempt) -> None:
+        first = asyncio.ensure_future(attempt.lock(tmp_path / "a.jsonl"))
+        second = asyncio.ensure_future(attempt.lock(tmp_path / "a.jsonl"))
+        await asyncio.sleep(1.0)
+        first.cancel()
+        await second
+        assert tmp_path / "a.jsonl" in locks.held()
+
+    async with Supervisor(locks=locks) as supervisor:
+        await supervisor.run("a", work, policy=rules())
+
+
+async def test_tasks_that_wait_for_one_lock_together_wait_no_longer_than_one(tmp_path: Path) -> None:
+    locks = MemoryLockFiles(clock_of(asyncio.get_running_loop()))
+    locks.hold(tmp_path / "a.jsonl", "somebody")
+
+    async def work(attempt: Attempt) -> None:
+        began = now()
+        ends = await asyncio.gather(*(attempt.lock(tmp_path / "a.jsonl") for _ in range(4)), return_exceptions=True)
+        assert [type(end) for end in ends] == [SessionLocked] * 4
+        assert now() - began == pytest.approx(5.0, abs=0.2)
+        assert not attempt._awaited
+
+    async with Supervisor(locks=locks) as supervisor:
+        await supervisor.run("a", work, policy=rules(lock_wait_s=5.0))
+
+
+async def test_a_lock_path_that_cannot_be_is_invalid(supervisor: Supervisor, tmp_path: Path) -> None:
+    for path in ("", "a\ud800", tmp_path / "a\0", tmp_path / "missing" / "a.jsonl"):
+        report = await supervisor.run_report("a", lambda attempt, path=path: attempt.lock(path), policy=rules())  # type: ignore[misc]
+        assert report.attempts[0].failure is not None
+        assert report.attempts[0].failure.kind is Kind.INVALID
 
 
 async def test_a_lock_that_nobody_could_look_at_in_time_is_busy_too(tmp_path: Path) -> None:

@@ -249,3 +249,14 @@ async def test_a_classification_rule_of_the_settings_decides_the_kind(tmp_path: 
         report = await supervisor.run_report("a", ScriptedWork(fails(ValueError("No Quota left")), succeeds()))
     assert report.attempts[0].failure is not None
     assert report.attempts[0].failure.kind is Kind.RATE_LIMITED
+
+
+async def test_a_lock_path_that_is_empty_is_the_callers_mistake(supervisor: Supervisor) -> None:
+    with pytest.raises(ValueError, match="lock needs the path of the session's file, got an empty one"):
+        await supervisor.run("a", ScriptedWork(succeeds()), policy=rules(), lock="")
+
+
+async def test_a_lock_path_that_cannot_be_encoded_is_invalid(supervisor: Supervisor) -> None:
+    report = await supervisor.run_report("a", ScriptedWork(succeeds()), policy=rules(), lock="a\ud800")
+    assert report.attempts[0].failure is not None
+    assert report.attempts[0].failure.kind is Kind.INVALID

@@ -133,7 +133,9 @@ def test_a_transcript_in_the_working_folder_needs_no_folder_in_its_path(
     place.close()
 
 
-@pytest.mark.parametrize("path", [Path(), Path("/"), Path(".."), Path("a\0b"), Path("\0/b")])
+@pytest.mark.parametrize(
+    "path", [Path(), Path("/"), Path(".."), Path("a\0b"), Path("\0/b"), Path("a\ud800"), Path("\ud800/b")]
+)
 def test_what_is_no_path_of_a_file_is_invalid(path: Path) -> None:
     with pytest.raises(Failure, match="not the path of a file") as caught:
         lock_file.open_place(path)
@@ -188,3 +190,28 @@ def test_a_link_in_the_locks_place_is_not_followed_to_its_end(tmp_path: Path) ->
         lock_file.publish(place, CONTENT, "ab12")
     assert not (tmp_path / "victim").exists()
     place.close()
+
+
+def test_two_spellings_of_a_path_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("sessions").mkdir()
+    Path("linked").symlink_to("sessions")
+    Path("sessions/linked.jsonl").symlink_to("other.jsonl")
+    real = tmp_path.resolve() / "sessions"
+    for spelling in ("sessions/a.jsonl", "sessions/../sessions/a.jsonl", "linked/a.jsonl", tmp_path / "linked/a.jsonl"):
+        assert lock_file.real_path(Path(spelling)) == real / "a.jsonl"
+    assert lock_file.real_path(Path("linked/linked.jsonl")) == real / "linked.jsonl"  # the name is not followed
+
+
+@pytest.mark.parametrize("path", ["", ".", "..", "/", "a/..", "\0/b", "\ud800/b"])
+def test_a_path_that_is_no_files_stays_as_it_is(path: str) -> None:
+    assert lock_file.real_path(Path(path)) == Path(path)
+
+
+def test_a_path_in_a_working_directory_that_is_gone_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert lock_file.real_path(Path("a.jsonl")) == Path("a.jsonl")
