@@ -19,7 +19,7 @@ from policies.verdict import Finish, GiveUp, Quarantine, Reason, Retry, Verdict
 from supervisor.attempt import Attempt
 from supervisor.events import RunEnded
 from supervisor.report import RunReport, Status
-from supervisor.steps.admit import admit
+from supervisor.steps.admit import abandon, admit
 from supervisor.steps.launch import begin, go, park
 from supervisor.steps.record import drop, failure_of, note, record
 from supervisor.steps.release import release
@@ -46,6 +46,9 @@ async def supervise(run: Running) -> RunReport:
             run.note_cancelled(error)
             end = GiveUp(run.stopped or Reason.CANCELLED)
             await settled(run.effects.store.end(run), run.note_cancelled)
+        except BaseException:
+            await abandon(run)
+            raise
         if type(end) is Refused and run.number:  # any other end was written with the last attempt's record
             await settled(run.effects.store.end(run), run.note_cancelled)
     finally:

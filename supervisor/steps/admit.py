@@ -1,6 +1,7 @@
 """Look and gate: may the session be tried now, and is there a permit? Then the host's line."""
 
 import asyncio
+from contextlib import suppress
 
 from policies.failure import Refusal
 from supervisor.events import RunQueued
@@ -106,6 +107,17 @@ async def _stand_in_line(run: Running, until: float | None) -> Refused | None:
     except asyncio.CancelledError:
         await give_up_place(run)
         raise
+
+
+async def abandon(run: Running) -> None:
+    """Give back all that a run has that ends by an exception: the store's, or one of the machine's.
+
+    It is that exception that the caller must see, also where the store cannot even be told of the end.
+    """
+    if run.host is not None:
+        run.host.leave(run)
+    with suppress(Exception):
+        await settled(run.effects.store.end(run), run.note_cancelled)
 
 
 async def give_up_place(run: Running) -> None:

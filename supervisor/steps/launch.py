@@ -52,7 +52,11 @@ async def _park_lock(run: Running, attempt: Attempt, path: Path) -> Refused | No
 
 def begin(run: Running, attempt: Attempt) -> Now[Refused | None]:
     """One transaction: the breaker's admission, the fence, the attempt's number. Refused: the run holds nothing."""
-    refused = run.effects.store.begin(run)
+    try:
+        refused = run.effects.store.begin(run)
+    except BaseException:
+        attempt._unpark()
+        raise
     if refused is not None:
         return _begin(run, attempt, refused)
     run.start_charged = False
@@ -60,7 +64,11 @@ def begin(run: Running, attempt: Attempt) -> Now[Refused | None]:
 
 
 async def _begin(run: Running, attempt: Attempt, answer: Now[Refused | None]) -> Refused | None:
-    refused = await settled(answer, run.note_cancelled)
+    try:
+        refused = await settled(answer, run.note_cancelled)
+    except BaseException:
+        attempt._unpark()
+        raise
     if refused is not None:
         attempt._unpark()
         await give_up_place(run)
@@ -87,6 +95,7 @@ def go(run: Running, attempt: Attempt) -> Now[None]:
         return None
     if run.cancelled is not None or run.interrupted is not None:
         attempt._cause = run.stopped
+        run.never_launched = True
         return None
     task = attempt._task = effects.start_task(_carry_out(attempt, run.work))
     return None if task.done() else _wait_for_end(run, attempt, task)

@@ -9,7 +9,6 @@ from tenacity import AsyncRetrying, DoAttempt, DoSleep, RetryCallState
 from policies.verdict import GiveUp, Reason, Retry, Verdict
 from supervisor.steps.running import NotedCancellation, Running
 from supervisor.store.contract import Refused
-from supervisor.tasks import settled
 
 End = tuple[Verdict | Refused, Any]
 
@@ -51,22 +50,18 @@ def _forget(_: Any) -> None:
 async def retrying(run: Running, first: Retry, attempt_once: Callable[[Running], Awaitable[End]]) -> End:
     """Go on after a first attempt whose verdict was to retry; return how the last one ended.
 
-    The token of a retry was withdrawn with its verdict. It is given back here unless the retry is launched: when it
-    is refused, or the run is cancelled while it waits.
+    The token of a retry was withdrawn with its verdict. Unless the retry is launched, it comes back with the run's end.
     """
     end: End = (first, None)
 
     async def next_end() -> End:
         nonlocal end
-        launched = run.number
         try:
             end = await attempt_once(run)
         except asyncio.CancelledError as error:
             # Not through tenacity: it would keep the exception, in frames that the exception's traceback keeps.
             run.note_cancelled(error)
             end = _CANCELLED
-        if end is _CANCELLED or isinstance(end[0], Refused):
-            await _give_back_unless_launched(run, launched)
         return end
 
     def next_wait_s() -> float | None:
@@ -74,14 +69,10 @@ async def retrying(run: Running, first: Retry, attempt_once: Callable[[Running],
         return max(0.0, verdict.at - run.effects.clock.now()) if type(verdict) is Retry else None
 
     async def wait(seconds: float) -> None:
-        try:
-            if run.stopped is not None:  # told so while the record was written
-                raise NotedCancellation
-            if seconds > 0.0:
-                await run.effects.clock.sleep(seconds)
-        except asyncio.CancelledError:
-            await _give_back_unless_launched(run, run.number)
-            raise
+        if run.stopped is not None:  # told so while the record was written
+            raise NotedCancellation
+        if seconds > 0.0:
+            await run.effects.clock.sleep(seconds)
 
     # A loop of its own for each run: one that is shared mixes the states of concurrent runs up.
     loop = _Loop(next_wait_s, wait)
@@ -90,8 +81,3 @@ async def retrying(run: Running, first: Retry, attempt_once: Callable[[Running],
     if end is _CANCELLED:
         raise NotedCancellation
     return end
-
-
-async def _give_back_unless_launched(run: Running, launched: int) -> None:
-    if run.number == launched:
-        await settled(run.effects.store.give_back(run), run.note_cancelled)

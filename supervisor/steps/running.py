@@ -91,7 +91,7 @@ class Running(Standing):
 
         It goes the way of a cancellation, which `note_cancelled` tells apart from one by the caller.
         """
-        if self.interrupted is None:
+        if self.interrupted is None and hasattr(self, "task"):  # one that is over has no task any more
             self.interrupted = reason
             self._interrupting = True
             self.task.cancel()

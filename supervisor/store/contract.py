@@ -49,6 +49,7 @@ class Standing:
         retry_reserved: a retry was granted that is not launched yet; `tokens` are what it took.
         holds_permit: it has one of its session's permits.
         replaces: it cancelled every older run of its session, and waits until each of them is over.
+        never_launched: the run was told to end while its attempt was begun: that one's work never started.
         turn: resolved when its turn comes, with None, or with the refusal that ends its waiting.
         admitted, fence: of the attempt that `begin` began.
     """
@@ -63,6 +64,7 @@ class Standing:
     tokens: float = 0.0
     holds_permit: bool = False
     replaces: bool = False
+    never_launched: bool = False
     turn: "Future[Refused | None] | None" = None
     admitted: Admitted
     fence: int = 0
@@ -118,14 +120,15 @@ class Store(Protocol):
     def record(self, run: Standing, failed: Failed | None, receipt: Receipt, stopped: Reason | None) -> Now[Verdict]:
         """Write how the attempt ended, give its permit back, and return the verdict, with its token taken.
 
+        A retry whose work was never launched gives back what it took.
         An unknown receipt quarantines the session in the same transaction: until `lift`, nothing starts for it.
         """
 
-    def give_back(self, run: Standing) -> Now[None]:
-        """Return the tokens that were reserved for a retry that is not launched."""
-
     def end(self, run: Standing) -> Now[None]:
-        """The run is over: it no longer counts as under way."""
+        """The run is over without a last record: refused, cancelled or broken. It no longer counts as under way.
+
+        What it still has comes back: a permit, a place in line, the tokens of a retry that is not launched.
+        """
 
     async def breaker_moved(self, session: str, seen: State | None, until: float | None) -> None:
         """Wait until the session's breaker is not as it was `seen` (None: until it next changes), or until a moment."""

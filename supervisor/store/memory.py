@@ -117,7 +117,7 @@ class MemoryStore:
         if run.number == 0:
             self._deposit(run)
         else:
-            run.retry_reserved, run.tokens = False, 0.0
+            run.retry_reserved = False
         run.admitted = admitted
         self._fence += 1
         run.fence = self._fence
@@ -154,6 +154,8 @@ class MemoryStore:
 
     def _decide(self, run: Standing, failed: Failed | None, receipt: Receipt, stopped: Reason | None) -> Verdict:
         session = run.session
+        if run.never_launched and run.number > 1:
+            self._give_back(run)
         before = self._breakers.get(session, CLOSED)
         ledger = Ledger(before, self._tokens.get(session, FULL), self._host)
         case = Case(
@@ -182,9 +184,8 @@ class MemoryStore:
         if self._events.listeners:
             self._events.emit(SessionQuarantined(run.session, run.run_id, self._clock.wall(), receipt))
 
-    def give_back(self, run: Standing) -> None:
-        if not run.retry_reserved:
-            return
+    def _give_back(self, run: Standing) -> None:
+        """Return what a retry took that is not launched."""
         if run.tokens:
             now, tokens = self._now(), self._tokens.get(run.session, FULL)
             self._set_tokens(run.session, budget.give_back(run.policy.budget.session, tokens, run.tokens, now))
@@ -194,12 +195,12 @@ class MemoryStore:
         run.charge_parents(-1)
 
     def end(self, run: Standing) -> None:
+        if run.retry_reserved:
+            self._give_back(run)
         line = self._lines.get(run.session)
-        if line is None:
-            return
-        line.standing.pop(run, None)
-        line.pass_on()
-        self._drop_if_idle(run.session, line)
+        if line is not None:
+            line.standing.pop(run, None)
+            self._take_out(run)
 
     # --- what is kept
 

@@ -47,9 +47,6 @@ class SlowStore:
     def record(self, run: Standing, failed: Failed | None, receipt: Receipt, stopped: Reason | None) -> Now[Verdict]:
         return self._answer(self._inner.record, run, failed, receipt, stopped)
 
-    def give_back(self, run: Standing) -> Now[None]:
-        return self._answer(self._inner.give_back, run)
-
     def end(self, run: Standing) -> Now[None]:
         return self._answer(self._inner.end, run)
 

@@ -106,9 +106,6 @@ class Bench:
         await answered(self.store.end(run))
         await self.settle()
 
-    async def give_back(self, run: Run) -> None:
-        await answered(self.store.give_back(run))
-
 
 @pytest.fixture(params=STORES)
 def make_store(request: pytest.FixtureRequest) -> Callable[[], Store]:
@@ -513,7 +510,8 @@ async def test_runs_of_a_session_draw_their_retries_from_one_bucket(bench: Bench
     verdicts = []
     for run in runs:
         verdicts.append(await bench.attempt(run, ERROR))
-        await bench.end(run)
+        if isinstance(verdicts[-1], Retry):
+            assert await bench.attempt(run) == Finish()
     assert [type(verdict) for verdict in verdicts] == [Retry, Retry, GiveUp]
     assert verdicts[-1] == GiveUp(Reason.SESSION_BUDGET)
     assert isinstance(await bench.attempt(Run("d", rules, "another"), ERROR), Retry)
@@ -531,11 +529,47 @@ async def test_a_retry_that_is_not_launched_gives_its_tokens_back_once(make_stor
     spends, gives_back = Run("spends", rules), Run("gives back", rules)
     assert isinstance(await bench.attempt(spends, ERROR), Retry)
     assert isinstance(await bench.attempt(gives_back, ERROR), Retry)
-    await bench.give_back(gives_back)
-    await bench.give_back(gives_back)
+    await bench.end(gives_back)
     await bench.end(gives_back)
     assert isinstance(await bench.attempt(Run("takes it", rules), ERROR), Retry)
     assert isinstance(await bench.attempt(Run("finds none", rules), ERROR), GiveUp)
+
+
+async def test_a_retry_that_was_begun_and_never_launched_gives_its_tokens_back(make_store: Callable[[], Store]) -> None:
+    bench = opened(make_store, Bucket(capacity=1.0, refill=0.0, deposit=0.0))
+    rules = policy(budget=TWO_TOKENS)
+    parent = Run("parent", policy(), "parent")
+    await bench.enter(parent)
+    told_to_end = Run("told to end", rules, parent=parent)
+    assert isinstance(await bench.attempt(told_to_end, ERROR), Retry)
+    await bench.enter(told_to_end)
+    told_to_end.never_launched = True
+    cancelled = Failed(Kind.CANCELLED, "cancelled by its caller")
+    assert await bench.record(told_to_end, cancelled, stopped=Reason.CANCELLED) == GiveUp(Reason.CANCELLED)
+    assert parent.retries_below == 0
+    assert isinstance(await bench.attempt(Run("takes it", rules), ERROR), Retry)
+
+
+async def test_a_launched_retry_gives_nothing_back_at_its_end(make_store: Callable[[], Store]) -> None:
+    bench = opened(make_store, Bucket(capacity=1.0, refill=0.0, deposit=0.0))
+    run = Run("a", policy())
+    assert isinstance(await bench.attempt(run, ERROR), Retry)
+    await bench.enter(run)
+    await bench.end(run)
+    assert await bench.attempt(Run("b", policy()), ERROR) == GiveUp(Reason.HOST_BUDGET)
+
+
+async def test_a_run_that_ends_gives_back_what_it_holds(bench: Bench) -> None:
+    runs = [Run(name, gated()) for name in "abcd"]
+    await bench.enter(runs[0])
+    turns = [turn for run in runs[1:] for turn in await bench.wait(run)]
+    await bench.end(runs[1])  # from the line
+    await bench.end(runs[0])  # its permit
+    assert await turns[1] is None
+    await bench.end(runs[2])
+    assert await turns[2] is None
+    await bench.end(runs[3])
+    assert await bench.attempt(Run("e", gated(overlap=Overlap.SKIP))) == Finish()
 
 
 async def test_what_was_spent_comes_back_with_time(bench: Bench) -> None:
@@ -581,8 +615,8 @@ async def test_a_child_s_retry_that_is_not_launched_is_given_back_to_its_parent_
     kinds = {Kind.ERROR: Effect(retried=True, counts=False, tokens=tokens)}
     child = Run("child", policy(kinds=kinds), "child", parent=parent)
     assert isinstance(await bench.attempt(child, ERROR), Retry)
-    await bench.give_back(child)
-    await bench.give_back(child)
+    await bench.end(child)
+    await bench.end(child)
     assert parent.retries_below == 0
 
 

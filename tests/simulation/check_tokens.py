@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from policies.budget import Bucket
+from policies.budget import FULL, Bucket, spent
 from policies.failure import Refusal
 from policies.verdict import GiveUp, Reason, Retry, Verdict
 from supervisor.store.contract import Refused, Standing
-from tests.simulation.facts import Facts, RunFacts
+from tests.simulation.facts import BodyFacts, Facts, Recorded, RunFacts
 from tests.simulation.scenario import Scenario
 
 EPS = 1e-6
@@ -60,7 +60,6 @@ class TokenBuckets:
             self._deposit(run)
         elif run.reserved is None:
             self.facts.violation("I3", f"attempt {run.number} of run {run.key} begins without its token")
-        run.reserved = None
 
     def _deposit(self, run: RunFacts) -> None:
         now, rule = self.facts.clock.now(), run.policy.budget.session
@@ -68,8 +67,28 @@ class TokenBuckets:
         if self.host_rule is not None:
             self.host.add(self.host_rule, -self.host_rule.deposit, now)
 
+    def on_body_starting(self, body: BodyFacts) -> None:
+        """Launched: its token is spent."""
+        body.run.reserved = None
+
     def on_recorded(self, run: RunFacts, standing: Standing, verdict: Verdict) -> None:
         record = run.records[-1]
+        if run.reserved is not None:
+            if record.stopped is not None:  # told to end while it was begun: its work never started
+                self.on_gave_back(run, standing, standing.tokens)
+            run.reserved = None  # its lock cannot be had at all: an attempt like any other
+        self._decided(run, record, verdict)
+        self._check_session(run)
+
+    def _check_session(self, run: RunFacts) -> None:
+        """What the store says is missing is what was taken and not given back."""
+        now, rule = self.facts.clock.now(), run.policy.budget.session
+        left = spent(rule, self.facts.store._tokens.get(run.session, FULL), now)
+        mine = self.sessions.setdefault(run.session, Spent()).now(rule, now)
+        if abs(left - mine) > 1e-3:
+            self.facts.violation("I6", f"{run.session} lacks {left:.3f} tokens after run {run.key}, not {mine:.3f}")
+
+    def _decided(self, run: RunFacts, record: Recorded, verdict: Verdict) -> None:
         if record.failed is None:
             return
         tokens = run.policy.effect(record.failed.kind).tokens
@@ -117,8 +136,8 @@ class TokenBuckets:
 
     def on_end(self, store: Any) -> None:
         now = self.facts.clock.now()
-        for session, spent in self.sessions.items():
+        for session, mine in self.sessions.items():
             state = store._tokens.get(session)
             left = 0.0 if state is None else state.spent
-            if abs(left - spent.tokens) > 1e-3 and abs((0.0 if state is None else state.at) - spent.at) < EPS:
-                self.facts.violation("I6", f"{session} lacks {left:.3f} tokens at {now:.1f}, not {spent.tokens:.3f}")
+            if abs(left - mine.tokens) > 1e-3 and abs((0.0 if state is None else state.at) - mine.at) < EPS:
+                self.facts.violation("I6", f"{session} lacks {left:.3f} tokens at {now:.1f}, not {mine.tokens:.3f}")

@@ -123,6 +123,7 @@ class Facts:
         self.runs: dict[str, RunFacts] = {}
         self.by_id: dict[str, RunFacts] = {}
         self.limbo: dict[str, list[BodyFacts]] = {}  # what was recorded as unconfirmed, by session
+        self.store: Any = None  # what keeps the state in the end: its numbers are facts too
         self.slack_s = 0.0  # what a slow store may add to any bound
         self.leaving_at: float | None = None
         self._told: dict[str, list[Callable[..., None]]] = {}

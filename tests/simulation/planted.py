@@ -105,8 +105,20 @@ def _traffic_without_backoff(line: SessionLine) -> Traffic:
 # --- tokens
 
 
-async def _token_kept(_run: Running, _launched: int) -> None:
+class TokenKept(MemoryStore):
     """Cancelled in its backoff, a retry does not give its token back."""
+
+    def end(self, run: Standing) -> None:
+        with patch.object(self, "_give_back"):
+            super().end(run)
+
+
+class TokenKeptInBegin(MemoryStore):
+    """Cancelled while it is begun, a retry whose work never starts does not give its token back."""
+
+    def record(self, run: Standing, failed: Failed | None, receipt: Receipt, stopped: Reason | None) -> Verdict:
+        run.never_launched = False
+        return super().record(run, failed, receipt, stopped)
 
 
 def _parent_not_charged(_run: Standing, _retries: int) -> None:
@@ -117,8 +129,8 @@ class FreeRetries(MemoryStore):
     """The token of a retry is given back when it is launched."""
 
     def begin(self, run: Standing) -> Any:
-        if run.tokens:
-            self.give_back(run)
+        if run.retry_reserved:
+            self._give_back(run)
             run.charge_parents(1)
         return super().begin(run)
 
@@ -285,9 +297,8 @@ PLANTED: dict[str, Callable[[], Plant]] = {
     "the line is not told that the breaker opens": lambda: Replaced((SessionLine, "refuse", _line_not_told)),
     "the wait in line has no end": lambda: Replaced(store=EndlessWait),
     "overlap does not see backoffs": lambda: Replaced((SessionLine, "traffic", _traffic_without_backoff)),
-    "the token is kept when cancelled in backoff": lambda: Replaced(
-        (supervisor.steps.retrying, "_give_back_unless_launched", _token_kept)
-    ),
+    "the token is kept when cancelled in backoff": lambda: Replaced(store=TokenKept),
+    "the token is kept when cancelled while begun": lambda: Replaced(store=TokenKeptInBegin),
     "retries cost nothing": lambda: Replaced(store=FreeRetries),
     "nested retries do not charge the parent": lambda: Replaced((Standing, "charge_parents", _parent_not_charged)),
     "retry on an unknown receipt": lambda: Replaced(store=RetryOnUnknown),

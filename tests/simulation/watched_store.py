@@ -19,6 +19,7 @@ class WatchedStore:
     def __init__(self, inner: MemoryStore, facts: Facts) -> None:
         self.inner = inner
         self._facts = facts
+        facts.store = inner
 
     def open(self, clock: Clock, events: Events, host: Bucket | None) -> None:
         self.inner.open(clock, events, host)
@@ -69,13 +70,11 @@ class WatchedStore:
         self._note("recorded", who, run, verdict, shown=shown)
         return verdict
 
-    def give_back(self, run: Standing) -> None:
-        tokens = run.tokens
-        self.inner.give_back(run)
-        self._note("gave_back", self._who(run), run, tokens, shown=f"{tokens:g}")
-
     def end(self, run: Standing) -> None:
+        was_reserved, tokens = run.retry_reserved, run.tokens
         self.inner.end(run)
+        if was_reserved and not run.retry_reserved:
+            self._facts.note("gave_back", self._who(run), run, tokens, shown=f"{tokens:g}")
         self._note("ended", self._who(run), run)
 
     async def breaker_moved(self, session: str, seen: State | None, until: float | None) -> None:

@@ -1,6 +1,7 @@
 """The wait between attempts, and the token of a retry that is not launched."""
 
 import asyncio
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,15 @@ from policies.failure import Effect, Kind
 from policies.gate import Overlap
 from supervisor import Attempt, Status, Supervisor
 from supervisor.clock import clock_of
+from supervisor.settings.values import Limits, Settings
 from supervisor.store.contract import Refused, Standing
 from supervisor.store.memory import MemoryStore
+from supervisor.tasks import Now
 from supervisor.testing import ScriptedWork, fails, hangs, never_awaits, succeeds
+from supervisor.testing.faults import Slowness
 from supervisor.testing.lock_files import MemoryLockFiles
-from tests.supervisor.rules import now, rules, store_of, tokens_spent
+from supervisor.testing.slow_store import SlowStore
+from tests.supervisor.rules import assert_at_rest, now, rules, store_of, tokens_spent
 
 
 async def test_nothing_is_held_during_a_backoff(supervisor: Supervisor) -> None:
@@ -289,3 +294,103 @@ async def test_a_store_that_fails_at_a_retry_ends_the_run_with_what_it_says() ->
         with pytest.raises(OSError, match="the store's disk is full"):
             await asyncio.wait_for(supervisor.run("a", work, policy=rules(backoff_s=1.0)), 100.0)
     assert len(work.attempts) == 1
+
+
+async def test_a_retry_that_is_cancelled_while_it_is_begun_gives_its_token_back() -> None:
+    """Its work never starts, however far the transaction has come by then."""
+
+    class Slow(SlowStore):
+        def begin(self, run: Standing) -> Now[Refused | None]:
+            return self._late(store.begin, run) if run.number else store.begin(run)
+
+        async def _wait(self) -> None:
+            await asyncio.sleep(1.0)
+
+    store = MemoryStore()
+    async with Supervisor(store=Slow(store, Slowness())) as supervisor:
+        for session, wait_s in (("before the commit", 2.5), ("after it", 3.5)):
+            work = ScriptedWork(fails("timeout"))
+            task = asyncio.create_task(supervisor.run(session, work, policy=rules(backoff_s=2.0)))
+            await asyncio.sleep(wait_s)
+            assert store._tokens[session].spent == 2.0
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert (len(work.attempts), session in store._tokens) == (1, False)
+
+
+async def test_whatever_breaks_a_retry_the_run_is_over_and_its_token_given_back() -> None:
+    """Memory cannot be read; no thread can be started; the store is gone: the session must not stay under way."""
+    readings = itertools.count(1)
+
+    def memory() -> int:
+        if next(readings) == 3:
+            raise OSError("no /proc")
+        return 1 << 40
+
+    settings = Settings(limits=Limits(min_available_memory_bytes=1, running=1))
+    async with Supervisor(settings, memory=memory) as supervisor:
+        await supervisor.run("a", ScriptedWork(succeeds()), policy=rules())
+        with pytest.raises(OSError, match="no /proc"):
+            await supervisor.run("a", ScriptedWork(fails("overloaded")), policy=rules())
+        assert_at_rest(supervisor)
+        assert tokens_spent(supervisor, "a") == 0.0
+        for overlap in (Overlap.SKIP, Overlap.REPLACE):
+            await supervisor.run("a", ScriptedWork(succeeds()), policy=rules(overlap=overlap))
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
+async def test_a_store_that_cannot_begin_leaves_no_lock_and_no_permit_behind(*, late: bool, tmp_path: Path) -> None:
+    locks = MemoryLockFiles(clock_of(asyncio.get_running_loop()))
+
+    class Breaks(MemoryStore):
+        def begin(self, run: Standing) -> Any:
+            if not broken:
+                return super().begin(run)
+            if late:
+                return self._begin_late()
+            raise OSError(28, "the store's disk is full")
+
+        async def _begin_late(self) -> None:
+            await asyncio.sleep(1.0)
+            raise OSError(28, "the store's disk is full")
+
+    broken = True
+    settings = Settings(limits=Limits(running=1))
+    async with Supervisor(settings, store=Breaks(), locks=locks) as supervisor:
+        with pytest.raises(OSError, match="disk is full"):
+            await supervisor.run("a", ScriptedWork(succeeds()), policy=rules(), lock=tmp_path / "a")
+        assert not locks.held()
+        assert_at_rest(supervisor)
+        broken = False
+        await supervisor.run("a", ScriptedWork(succeeds()), policy=rules(overlap=Overlap.SKIP), lock=tmp_path / "a")
+
+
+async def test_what_breaks_a_run_comes_out_also_where_its_end_cannot_be_stored() -> None:
+    class Gone(MemoryStore):
+        def arrive(self, run: Standing) -> Any:
+            raise OSError("the store is gone")
+
+        def end(self, run: Standing) -> None:
+            raise OSError("the store is still gone")
+
+    async with Supervisor(store=Gone()) as supervisor:
+        with pytest.raises(OSError, match="the store is gone"):
+            await supervisor.run("a", ScriptedWork(succeeds()), policy=rules())
+        assert not supervisor._runs
+
+
+async def test_a_run_that_is_over_can_be_replaced_though_the_store_was_not_told() -> None:
+    class Forgets(MemoryStore):
+        def end(self, run: Standing) -> None:
+            """Nobody is told."""
+
+    async with Supervisor(store=Forgets()) as supervisor:
+        task = asyncio.create_task(supervisor.run("a", ScriptedWork(fails("overloaded")), policy=rules(backoff_s=60.0)))
+        await asyncio.sleep(1.0)
+        task.cancel()
+        await asyncio.wait([task])
+        newer = await supervisor.run_report(
+            "a", ScriptedWork(succeeds()), policy=rules(overlap=Overlap.REPLACE, wait_s=5.0)
+        )
+        assert newer.reason == "wait_over"

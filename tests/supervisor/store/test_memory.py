@@ -202,6 +202,9 @@ def many(store: MemoryStore, policy: Policy, kind: Kind, name: str, count: int =
     for n in range(count):
         run = Run(f"{name} {n}", policy)
         attempt(store, run, kind)
+        if run.retry_reserved:  # launched, or its tokens would come back
+            store.arrive(run)
+            store.begin(run)
         store.end(run)
 
 

@@ -226,7 +226,6 @@ class Machine(RuleBasedStateMachine):
         if run.number:
             if run.retry_reserved:
                 self.spent[run.session] = max(0, self.spent[run.session] - 1)
-            self.store.give_back(run)
             self.store.end(run)
         self.over(run)
 
