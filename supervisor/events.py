@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
 from inspect import isawaitable
@@ -157,14 +157,21 @@ class Delivery:
     async def _hand_over(self, event: Event) -> None:
         try:
             answer = self._listener(event)
-            if isawaitable(answer):
-                await answer
+        except BaseException as error:  # an exit too: the listeners' events are nobody's reason to end the loop
+            self._note_failed(error)
+            return
+        if not isawaitable(answer):
+            return
+        try:
+            await answer
+        except GeneratorExit:
+            raise  # the delivery itself is being closed
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
             self._note_failed(error)  # something that it waited for was cancelled, not the delivery
-        except Exception as error:
+        except BaseException as error:
             self._note_failed(error)
 
     def _note_failed(self, error: BaseException) -> None:
@@ -174,15 +181,12 @@ class Delivery:
 
     async def drain(self, within_s: float) -> None:
         """Wait until everything queued was delivered, at most `within_s` seconds; then stop delivering."""
-        task = self._task
-        if task is None:
-            return
-        await asyncio.wait((task,), timeout=within_s)
-        if not task.done():
-            self.dropped += len(self._queue)
-            self._queue.clear()
-            task.cancel()
-            await asyncio.wait((task,), timeout=within_s)
+        await _drain((self,), within_s)
+
+    def _stop(self, task: "asyncio.Task[None]") -> None:
+        self.dropped += len(self._queue)
+        self._queue.clear()
+        task.cancel()
 
 
 class Events:
@@ -207,6 +211,17 @@ class Events:
             delivery.put(event)
 
     async def drain(self, within_s: float) -> None:
-        """Wait until the listeners have what was queued for them, each at most `within_s` seconds."""
-        for delivery in self.listeners:
-            await delivery.drain(within_s)
+        """Wait until the listeners have what was queued for them, all of them at most `within_s` seconds."""
+        await _drain(self.listeners, within_s)
+
+
+async def _drain(deliveries: Sequence[Delivery], within_s: float) -> None:
+    """Drain all at once. A listener that ignores its cancellation is waited for as long once more."""
+    tasks = {each._task: each for each in deliveries if each._task is not None}
+    if not tasks:
+        return
+    _, late = await asyncio.wait(tasks, timeout=within_s)
+    for task in late:
+        tasks[task]._stop(task)
+    if late:
+        await asyncio.wait(late, timeout=within_s)

@@ -109,7 +109,35 @@ async def waits_for_something_cancelled(_: Event) -> None:
     await other
 
 
-@pytest.mark.parametrize("listener", [broken, broken_later, waits_for_something_cancelled])
+class Odd(BaseException):
+    """As trio's Cancelled, or an exit."""
+
+
+def raising(error: type[BaseException]) -> Any:
+    def raises(_: Event) -> None:
+        raise error("not today")
+
+    return raises
+
+
+def raising_later(error: type[BaseException]) -> Any:
+    async def raises(_: Event) -> None:
+        await asyncio.sleep(1.0)
+        raise error("not today")
+
+    return raises
+
+
+@pytest.mark.parametrize(
+    "listener",
+    [
+        broken,
+        broken_later,
+        waits_for_something_cancelled,
+        *map(raising, (Odd, KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError)),
+        *map(raising_later, (Odd, KeyboardInterrupt, SystemExit, asyncio.CancelledError)),
+    ],
+)
 async def test_a_listener_that_raises_goes_on_getting_events_and_is_named_once(
     listener: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -179,6 +207,33 @@ async def test_a_listener_that_ignores_its_cancellation_does_not_hold_the_drain(
     began = now()
     await events.drain(1.0)
     assert now() - began <= 2.0
+
+
+async def test_all_listeners_are_drained_at_once() -> None:
+    async def hangs(_: Event) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    events = Events()
+    deliveries = [events.on(hangs, 10) for _ in range(5)]
+    events.emit(event())
+    events.emit(event())
+    began = now()
+    await events.drain(1.0)
+    assert now() - began == 1.0
+    assert [delivery.dropped for delivery in deliveries] == [1] * 5
+
+
+async def test_a_delivery_that_is_closed_ends() -> None:
+    """As the loop's tasks are when the program ends without running them to their end."""
+
+    async def hangs(_: Event) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    delivery = Events().on(hangs, 10)
+    handed = delivery._hand_over(event())
+    handed.send(None)
+    handed.close()
+    assert delivery.failed == 0
 
 
 async def test_a_delivery_that_is_cancelled_delivers_no_more() -> None:
