@@ -18,10 +18,19 @@ def admit(run: Running) -> Now[Refused | None]:
     """
     if run.parent is not None and (holder := _ancestor_on(run)) is not None:
         return Refused(Refusal.ANCESTOR, f"run {holder}, within which it was started, is on that session itself")
+    if (run.number or run.parent is not None) and (late := too_late(run)) is not None:
+        return late
     answer = run.effects.store.arrive(run)
     if answer is None and run.host is None:
         return None
     return _admit_again(run, answer) if run.number else _admit_first(run, answer)
+
+
+def too_late(run: Running) -> Refused | None:
+    """Refuse a run whose deadline has passed: nothing of it could be done, and nothing of that be counted."""
+    if run.deadline is None or run.effects.clock.now() < run.deadline:
+        return None
+    return Refused(Refusal.DEADLINE, "its deadline had passed before it could start")
 
 
 async def _admit_first(run: Running, answer: Now[Refused | Waiting | None]) -> Refused | None:

@@ -9,7 +9,7 @@ from policies.failure import Refusal
 from supervisor.attempt import CURRENT, Attempt, not_awaitable
 from supervisor.errors import Failure, SessionLocked
 from supervisor.events import AttemptStarted
-from supervisor.steps.admit import give_up_place
+from supervisor.steps.admit import give_up_place, too_late
 from supervisor.steps.running import Running
 from supervisor.steps.stop import forget_time, stop, watch_time
 from supervisor.store.contract import Refused
@@ -51,7 +51,13 @@ async def _park_lock(run: Running, attempt: Attempt, path: Path) -> Refused | No
 
 
 def begin(run: Running, attempt: Attempt) -> Now[Refused | None]:
-    """One transaction: the breaker's admission, the fence, the attempt's number. Refused: the run holds nothing."""
+    """One transaction: the breaker's admission, the fence, the attempt's number. Refused: the run holds nothing.
+
+    A run that waited, or whose loop was blocked, may be here after its deadline: it is refused.
+    """
+    attempt._started_at = now = run.effects.clock.now()
+    if run.deadline is not None and now >= run.deadline:
+        return _begin(run, attempt, too_late(run))
     try:
         refused = run.effects.store.begin(run)
     except BaseException:
@@ -69,6 +75,7 @@ async def _begin(run: Running, attempt: Attempt, answer: Now[Refused | None]) ->
     except BaseException:
         attempt._unpark()
         raise
+    attempt._started_at = run.effects.clock.now()
     if refused is not None:
         attempt._unpark()
         await give_up_place(run)
@@ -81,7 +88,7 @@ def go(run: Running, attempt: Attempt) -> Now[None]:
     """Carry the work out, until it has ended or was given up after the grace."""
     effects, limits = run.effects, run.policy.attempt
     attempt.number, attempt.fence = run.number, run.fence
-    attempt._started_at = attempt._beat_at = now = effects.clock.now()
+    attempt._beat_at = now = attempt._started_at
     deadline = run.deadline
     if limits.timeout_s is not None:
         timeout = now + limits.timeout_s

@@ -247,6 +247,17 @@ def _busy_is_late(run: Running, attempt: Attempt, cause: Any) -> None:
     _stop(run, attempt, Kind.TIMEOUT if cause is Kind.BUSY else cause)
 
 
+_begin = supervisor.steps.launch.begin
+
+
+def _begin_too_late(run: Running, attempt: Attempt) -> Any:
+    """A run whose deadline has passed by the time that it may start is started."""
+    deadline, run.deadline = run.deadline, None
+    answer = _begin(run, attempt)
+    run.deadline = deadline
+    return answer
+
+
 def _no_heartbeat(_attempt: Attempt) -> None:
     """A heartbeat does not count."""
 
@@ -318,6 +329,9 @@ PLANTED: dict[str, Callable[[], Plant]] = {
     "a second cancellation cuts the stop short": lambda: Replaced((supervisor.steps.launch, "stop", _stop_twice)),
     "a cancelled caller sees a failure": lambda: Replaced((Running, "note_cancelled", _cancellation_swallowed)),
     "a replaced run raises CancelledError": lambda: Replaced((Running, "note_cancelled", _uncancelled)),
+    "a run starts after its deadline": lambda: Replaced(
+        (supervisor.run, "begin", _begin_too_late), (supervisor.steps.admit, "too_late", lambda _: None)
+    ),
     "a lock that stays busy is a timeout": lambda: Replaced((supervisor.steps.stop, "stop", _busy_is_late)),
     "heartbeats do not count": lambda: Replaced((Attempt, "heartbeat", _no_heartbeat)),
     "a slot leaks where a lock is busy": lambda: Replaced((supervisor.steps.launch, "give_up_place", _leave_slot)),

@@ -10,7 +10,9 @@ from policies.failure import DEFAULT_EFFECTS, Effect, Kind
 from policies.gate import Gate, Overlap
 from policies.policy import AttemptLimits, LockRule, Policy
 from supervisor import Supervisor
+from supervisor.clock import clock_of
 from supervisor.store.memory import MemoryStore
+from supervisor.testing import VirtualClock
 
 
 def rules(
@@ -49,6 +51,13 @@ def rules(
 def now() -> float:
     """Return the moment of the running loop's clock."""
     return asyncio.get_running_loop().time()
+
+
+def block(seconds: float) -> None:
+    """Let time pass while the loop can do nothing: as code does that blocks it."""
+    clock = clock_of(asyncio.get_running_loop())
+    assert isinstance(clock, VirtualClock)
+    clock.advance_to(clock.now() + seconds)
 
 
 def store_of(supervisor: Supervisor) -> MemoryStore:

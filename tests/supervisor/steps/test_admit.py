@@ -10,7 +10,7 @@ from supervisor.events import RunQueued
 from supervisor.settings.values import Limits, Settings
 from supervisor.testing import Recorded, ScriptedWork, fails, hangs, never_awaits, succeeds
 from supervisor.testing.cancelling import WOKEN, cancelled_at
-from tests.supervisor.rules import assert_at_rest, now, rules, store_of
+from tests.supervisor.rules import assert_at_rest, block, failures_counted, now, rules, store_of, tokens_spent
 
 
 def held(supervisor: Supervisor, seconds: float, session: str = "a") -> "asyncio.Task[RunReport]":
@@ -237,3 +237,63 @@ async def test_coalesced_runs_leave_one_that_waits_the_newest(supervisor: Superv
     reports = [await task for task in tasks]
     assert [report.reason or "ran" for report in reports] == ["ran", "overlap", "overlap", "ran"]
     assert [len(work.attempts) for work in works] == [1, 0, 0, 1]
+
+
+async def test_a_child_whose_deadline_has_passed_is_refused_and_counts_for_nothing(supervisor: Supervisor) -> None:
+    children: list[RunReport] = []
+    late = ScriptedWork(succeeds())
+    older = held(supervisor, 8.0, "replaced")
+
+    async def parent(_: Attempt) -> None:
+        try:
+            await asyncio.sleep(10.0)
+        finally:  # its deadline is past: so is that of each run that it starts now
+            for overlap, session in ((Overlap.QUEUE, "b"), (Overlap.REPLACE, "replaced")):
+                children.append(await supervisor.run_report(session, late, policy=rules(overlap=overlap)))
+
+    await supervisor.run_report("a", parent, policy=rules(attempts=1, deadline_s=3.0))
+    assert [(child.status, child.reason) for child in children] == [(Status.REFUSED, "deadline")] * 2
+    assert "deadline had passed before it could start" in children[0].detail
+    assert (late.attempts, failures_counted(supervisor, "b")) == ([], 0)
+    assert (await older).status is Status.SUCCEEDED
+
+
+async def test_a_retry_whose_deadline_passes_while_the_loop_is_blocked_fails_with_its_last_failure(
+    supervisor: Supervisor,
+) -> None:
+    work = ScriptedWork(fails("overloaded"))
+    task = asyncio.create_task(supervisor.run_report("a", work, policy=rules(backoff_s=2.0, deadline_s=5.0)))
+    await asyncio.sleep(1.0)
+    block(60.0)
+    report = await task
+    assert (report.status, report.reason, len(work.attempts)) == (Status.FAILED, "deadline", 1)
+    assert report.attempts[-1].failure is not None
+    assert report.attempts[-1].failure.message == "scripted: overloaded"
+    assert (tokens_spent(supervisor, "a"), failures_counted(supervisor, "a")) == (0.0, 1)
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+async def test_a_turn_that_comes_after_the_deadline_is_too_late(supervisor: Supervisor, failures: int) -> None:
+    work = ScriptedWork(*([fails("overloaded")] * failures), succeeds())
+
+    async def blocks(_: Attempt) -> None:
+        await asyncio.sleep(5.0)
+        block(60.0)
+
+    if failures:
+        task = asyncio.create_task(supervisor.run_report("a", work, policy=rules(backoff_s=2.0, deadline_s=10.0)))
+        await asyncio.sleep(1.0)
+    holding = asyncio.create_task(supervisor.run("a", blocks, policy=rules(timeout_s=None)))
+    if not failures:
+        await asyncio.sleep(1.0)
+        task = asyncio.create_task(supervisor.run_report("a", work, policy=rules(deadline_s=10.0)))
+    report = await task
+    status = Status.FAILED if failures else Status.REFUSED
+    assert (report.status, report.reason, len(work.attempts)) == (status, "deadline", failures)
+    assert (tokens_spent(supervisor, "a"), failures_counted(supervisor, "a")) == (0.0, 0)
+    await holding
+
+
+async def test_a_run_without_time_does_not_start(supervisor: Supervisor) -> None:
+    report = await supervisor.run_report("a", ScriptedWork(succeeds()), policy=rules(deadline_s=0.0))
+    assert (report.status, report.reason) == (Status.REFUSED, "deadline")
