@@ -63,6 +63,7 @@ class Attempt:
     _started_at: float
     _beat_at: float
     _stop_at: float | None = None
+    _ended_at = 0.0  # when its task ended; zero where it has none, or has not ended
     _abandoned = False
     _ended = False
     _children_left: "list[tuple[str, Any]] | None" = None  # (what may live, how its end would be seen)

@@ -118,6 +118,7 @@ async def _carry_out(attempt: Attempt, work: Any) -> None:
         attempt._value = await awaitable
     except BaseException as error:
         attempt._error = error
+    attempt._ended_at = attempt._effects.clock.now()
     if attempt._stop_at is not None:
         return  # once told to stop, its end wakes the run: woken from here, the run would go on before the task is gone
     waiter = attempt._waiter

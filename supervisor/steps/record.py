@@ -10,10 +10,14 @@ from supervisor.errors import RunFailed
 from supervisor.events import AttemptEnded
 from supervisor.recovery import Left
 from supervisor.report import AttemptReport
+from supervisor.steps.release import ENDED
 from supervisor.steps.running import Running
 from supervisor.tasks import Now
 from supervisor.work.call import failed_by, text_of
 from supervisor.work.let_go import let_go
+
+_NEVER_LATE: Final = frozenset({Kind.BUSY, Kind.CANCELLED})
+"""Kinds that are what they are whenever they come: they cost nothing, and nothing is tried again on them."""
 
 _WHY: Final = {
     Reason.CANCELLED: "cancelled by its caller",
@@ -23,12 +27,19 @@ _WHY: Final = {
 
 
 def failure_of(run: Running, attempt: Attempt) -> Failed | None:
-    """Return what is known of an attempt that did not succeed, as text and numbers; None for one that did."""
+    """Return what is known of an attempt that did not succeed, as text and numbers; None for one that did.
+
+    One that ended after its time has timed out, also where the loop was blocked when the alarm should have rung.
+    """
     match attempt._cause:
         case None:
+            is_late = attempt.deadline is not None and attempt._ended_at > attempt.deadline
             if attempt._error is None:
-                return None
-            return failed_by(attempt._error, run.policy.failures, run.effects.clock.wall())
+                return Failed(Kind.TIMEOUT, _overdue(run, attempt, Kind.TIMEOUT)) if is_late else None
+            failed = failed_by(attempt._error, run.policy.failures, run.effects.clock.wall())
+            if is_late and failed.kind not in _NEVER_LATE:
+                return Failed(Kind.TIMEOUT, _overdue(run, attempt, Kind.TIMEOUT))
+            return failed
         case Kind() as cause:
             return Failed(cause, _overdue(run, attempt, cause))
         case Reason() as reason:
@@ -37,8 +48,10 @@ def failure_of(run: Running, attempt: Attempt) -> Failed | None:
 
 def _overdue(run: Running, attempt: Attempt, cause: Kind) -> str:
     error = attempt._error
-    after_s = (attempt._stop_at or 0.0) - attempt._started_at
+    after_s = (attempt._stop_at or attempt._ended_at) - attempt._started_at
     message = f"timed out after {after_s:.3g} s"
+    if attempt._stop_at is None:
+        message += ", while something blocked the event loop"
     if cause is Kind.IDLE:
         message = f"no heartbeat for {run.policy.attempt.idle_timeout_s:g} s, after {after_s:.3g} s"
     elif cause is Kind.BUSY:
@@ -79,7 +92,8 @@ def note(
     if isinstance(receipt, Unknown):
         failed = not_proved_dead(failed)
     started_unix = run.started_unix + (attempt._started_at - run.started_at)
-    duration_s = run.effects.clock.now() - attempt._started_at
+    ended_at = attempt._ended_at if receipt is ENDED[0] else run.effects.clock.now()
+    duration_s = ended_at - attempt._started_at
     outcome = Outcome.SUCCEEDED if failed is None else _outcome(failed)
     report = AttemptReport(run.number, started_unix, duration_s, outcome, failed, receipt, verdict)
     run.reports.append(report)

@@ -1,15 +1,18 @@
 """Ask, then force: timeout, idleness, deadline, grace; only the first cause counts."""
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from policies.failure import Kind
-from supervisor import Attempt, Status, Supervisor
+from supervisor import Attempt, SessionLocked, Status, Supervisor
 from supervisor.events import AttemptStopping
+from supervisor.tasks import start_eager, start_plain
 from supervisor.testing import Recorded, ScriptedWork, fails, hangs, heartbeats, never_awaits, succeeds
 from supervisor.testing.launcher import Ending
-from tests.supervisor.rules import now, rules
+from tests.supervisor.rules import block, now, rules
 
 
 async def test_an_attempt_past_its_timeout_is_stopped_and_fails_as_timeout(
@@ -154,3 +157,69 @@ async def test_a_failure_of_its_own_is_not_overdue(supervisor: Supervisor) -> No
     assert report.attempts[0].failure is not None
     assert report.attempts[0].failure.kind is Kind.NETWORK
     assert (await supervisor.run("a", ScriptedWork(never_awaits(1)), policy=rules())).value == 1
+
+
+# --- where the loop was blocked when the alarm should have rung
+
+
+async def blocks_at_once(_: Attempt) -> str:
+    block(30.0)
+    return "late"
+
+
+async def blocks_later(_: Attempt) -> str:
+    await asyncio.sleep(1.0)
+    block(30.0)
+    return "late"
+
+
+async def blocks_and_goes_on(attempt: Attempt) -> str:
+    await blocks_later(attempt)
+    await asyncio.sleep(0)
+    return "late"
+
+
+async def blocks_and_raises(attempt: Attempt) -> str:
+    raise ConnectionError(await blocks_later(attempt))
+
+
+@pytest.mark.parametrize("start_task", [start_plain, start_eager])
+@pytest.mark.parametrize("own_time", [{"timeout_s": 10.0}, {"timeout_s": None, "deadline_s": 10.0}], ids=str)
+@pytest.mark.parametrize("work", [blocks_at_once, blocks_later, blocks_and_goes_on, blocks_and_raises])
+async def test_work_that_ends_after_its_time_has_timed_out_though_it_was_never_told(
+    work: Any, own_time: dict[str, float | None], start_task: Any
+) -> None:
+    async with Supervisor(start_task=start_task) as supervisor:
+        report = await supervisor.run_report("a", work, policy=rules(attempts=1, **own_time))  # type: ignore[arg-type]
+    failure = report.attempts[0].failure
+    assert failure is not None
+    assert (report.status, failure.kind, report.value) == (Status.FAILED, Kind.TIMEOUT, None)
+    assert "blocked the event loop" in failure.message
+    assert ("it then raised ConnectionError: late" in failure.message) is (work is blocks_and_raises)
+
+
+async def test_work_that_ended_in_time_has_not_timed_out_because_its_end_was_seen_late(supervisor: Supervisor) -> None:
+    async def ends_in_time(_: Attempt) -> str:
+        await asyncio.sleep(1.0)
+        asyncio.get_running_loop().call_soon(block, 30.0)  # somebody else, before the run is woken
+        return "in time"
+
+    report = await supervisor.run("a", ends_in_time, policy=rules(timeout_s=10.0))
+    assert report.value == "in time"
+
+
+async def test_work_that_ends_at_the_very_end_of_its_time_has_not_timed_out(supervisor: Supervisor) -> None:
+    async def ends_with_it(_: Attempt) -> str:
+        block(10.0)
+        return "just so"
+
+    assert (await supervisor.run("a", ends_with_it, policy=rules(timeout_s=10.0))).value == "just so"
+
+
+async def test_a_busy_lock_that_is_told_late_is_busy(supervisor: Supervisor) -> None:
+    async def locked(_: Attempt) -> str:
+        block(30.0)
+        raise SessionLocked(Path("a.lock"), "somebody", 7, 1.0, "wait", holder_alive=True)
+
+    report = await supervisor.run_report("a", locked, policy=rules(timeout_s=10.0))
+    assert (report.status, report.reason) == (Status.REFUSED, "busy")
