@@ -92,6 +92,15 @@ DEFAULT_EFFECTS: Final[Mapping[Kind, Effect]] = MappingProxyType(
 FIXED_KINDS: Final = frozenset({Kind.BUSY, Kind.CANCELLED, Kind.UNCONFIRMED})
 """Kinds whose effect no setting changes: they are not about the work, or nothing may follow them."""
 
+ONLY_FOUND: Final[Mapping[Kind, str]] = MappingProxyType(
+    {
+        Kind.LOST: "that is found by recovery",
+        Kind.UNCONFIRMED: "that is what the supervisor could not prove",
+        Kind.CANCELLED: "that is what a caller or an operator does",
+    }
+)
+"""Kinds that neither work nor a rule can say of a failure, each with the reason: only the engine can know them."""
+
 LEAST_RETRYABLE: Final[tuple[Kind, ...]] = (
     Kind.UNCONFIRMED,
     Kind.CANCELLED,

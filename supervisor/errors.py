@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from policies.failure import Kind
+from policies.failure import ONLY_FOUND, Kind
 from supervisor.report import RunReport, describe_attempt
 
 
@@ -13,12 +13,15 @@ class SupervisorError(Exception):
 class Failure(SupervisorError):
     """Raised by work that knows what its failure is.
 
-    `kind` decides what follows; `retry_after` is in seconds, and no retry is made before it has passed.
+    `kind` decides what follows; `retry_after` is in seconds, and no retry is made before it has passed. ValueError for
+    a kind that only the engine can know: lost, unconfirmed, cancelled.
     """
 
     def __init__(self, kind: Kind | str, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.kind = Kind(kind)
+        if self.kind in ONLY_FOUND:
+            raise ValueError(f"a Failure cannot be {self.kind.value}: {ONLY_FOUND[self.kind]}")
         self.message = message
         self.retry_after = retry_after
 

@@ -13,7 +13,7 @@ from policies.backoff import Backoff, Strategy
 from policies.breaker import Breaker
 from policies.budget import MOST_ATTEMPTS, Bucket, Budget
 from policies.classification import Rule
-from policies.failure import DEFAULT_EFFECTS, FIXED_KINDS, Effect, Kind
+from policies.failure import DEFAULT_EFFECTS, FIXED_KINDS, ONLY_FOUND, Effect, Kind
 from policies.gate import Gate, Overlap
 from policies.policy import AttemptLimits, LockedBy, LockRule, OnLost, Pids, Policy
 from supervisor.settings.proofs import (
@@ -34,7 +34,6 @@ from supervisor.settings.values import Limits, State
 _TOO_MANY = (
     "a session that failed 32 times is not mended by a 33rd attempt, and gateways that allowed 160 retries died of them"
 )
-_FACTS = ((Kind.LOST, "that is found by recovery"), (Kind.UNCONFIRMED, "that is what the supervisor could not prove"))
 
 
 def key(default: Any, description: str) -> Any:
@@ -307,7 +306,7 @@ class FailureTable(Table):
     """One classification rule: what a failure that matches is."""
 
     match: MatchTable = key(..., "The conditions.")
-    kind: Annotated[Kind, OneOf(Kind, never=_FACTS)] = key(..., "The kind of such a failure.")
+    kind: Annotated[Kind, OneOf(Kind, never=tuple(ONLY_FOUND.items()))] = key(..., "The kind of such a failure.")
 
     def rule(self) -> Rule:
         return Rule(self.kind, self.match.exception, self.match.exit_code, self.match.output)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from policies.failure import Failed, Gone, Kind, Outcome
+from policies.failure import ONLY_FOUND, Failed, Gone, Kind, Outcome
 from policies.verdict import GiveUp, Reason
 from supervisor import (
     AttemptReport,
@@ -18,6 +18,15 @@ from supervisor import (
     StoreUnavailable,
     SupervisorError,
 )
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_failure_may_be_of_every_kind_but_those_that_only_the_engine_can_know(kind: Kind) -> None:
+    if kind in ONLY_FOUND:
+        with pytest.raises(ValueError, match=f"a Failure cannot be {kind.value}: that is"):
+            Failure(kind, "says the work")
+    else:
+        assert Failure(kind.value, "says the work").kind is kind
 
 
 def report(status: Status, reason: str, attempts: tuple[AttemptReport, ...] = (), detail: str = "") -> RunReport:

@@ -53,7 +53,6 @@ async def test_a_cancelled_attempt_says_by_whom(supervisor: Supervisor, recorded
         (Kind.INVALID, 0, 0.0),
         (Kind.AUTH, 1, 0.0),
         (Kind.BUSY, 0, 0.0),
-        (Kind.CANCELLED, 0, 0.0),
     ],
 )
 async def test_each_kind_counts_and_costs_what_its_table_says(
