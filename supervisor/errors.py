@@ -1,13 +1,22 @@
 """What is raised: at the end of a run, for a caller's mistake, and by work that knows why it failed."""
 
 from pathlib import Path
+from typing import Any
 
 from policies.failure import ONLY_FOUND, Kind
 from supervisor.report import RunReport, describe_attempt
 
 
 class SupervisorError(Exception):
-    """Base of every error of this package."""
+    """Base of every error of this package. Each can be copied and pickled: a process pool hands them over so."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (type(self), self.args), self.__dict__
+
+
+def _remade(cls: type[SupervisorError], args: tuple[Any, ...]) -> SupervisorError:
+    """Make an error again without its constructor, which takes the fields that its message was made from."""
+    return cls.__new__(cls, *args)
 
 
 class Failure(SupervisorError):

@@ -1,6 +1,9 @@
 """Errors say what happened, with which values."""
 
+import copy
+import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,3 +84,33 @@ def test_settings_errors_have_every_problem_on_a_line() -> None:
 def test_all_errors_have_one_base() -> None:
     for cls in (Failure, RunFailed, RunRefused, SessionLocked, SettingsError, StoreUnavailable):
         assert issubclass(cls, SupervisorError)
+
+
+ERRORS = [
+    Failure("rate_limited", "slow down", retry_after=3.0),
+    RunFailed(report(Status.FAILED, "attempts")),
+    RunRefused(report(Status.REFUSED, "busy", detail="somebody has it")),
+    SessionLocked(Path("a.lock"), "somebody", 7, 1.0, "wait", holder_alive=None),
+    SettingsError("settings.toml", ("one", "two")),
+    StoreUnavailable("no answer"),
+]
+
+
+@pytest.mark.parametrize("again", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_an_error_survives_pickling_and_copying(error: SupervisorError, again: Any) -> None:
+    """A process pool pickles what its work raises: one that cannot be read again breaks the whole pool."""
+    error.__cause__ = OSError("why")
+    other = again(error)
+    assert (type(other), str(other), vars(other)) == (type(error), str(error), vars(error))
+
+
+def test_an_error_derived_from_a_failure_survives_pickling() -> None:
+    other = pickle.loads(pickle.dumps(QuotaUsedUp("org-7")))
+    assert (type(other), other.organisation, other.kind) == (QuotaUsedUp, "org-7", Kind.RATE_LIMITED)
+
+
+class QuotaUsedUp(Failure):
+    def __init__(self, organisation: str) -> None:
+        super().__init__(Kind.RATE_LIMITED, f"{organisation} has no quota left")
+        self.organisation = organisation
