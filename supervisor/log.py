@@ -57,7 +57,7 @@ _CREDENTIALS: Final = (
         r"\1***",
     ),
     (re.compile(r"\bsk-[\w-]{6,}"), "sk-***"),
-    (re.compile(r"(?<=://)[^\s/@]+(?=@)"), "***"),
+    (re.compile(r'(?<=://)[^\s/"<>]+(?=@)'), "***"),
 )
 
 

@@ -88,7 +88,7 @@ def shown(value: Any) -> str:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except (ValueError, TypeError, RecursionError):
         text = f"a {type(value).__name__}"
-    return printable(re.sub(r"://[^/@\s]*@", "://...@", text), 80)  # an address may carry a password
+    return printable(re.sub(r'://[^/\s"<>]*@', "://...@", text), 80)  # an address may carry a password, with an @ in it
 
 
 def printable(text: str, most: int = 200) -> str:

@@ -148,6 +148,7 @@ def test_a_line_has_the_first_line_of_a_message_and_shows_that_there_is_more() -
         ("401 for Authorization: Bearer abc.def-123", "abc.def"),
         ("url 'https://user:hunter22@host/v1?api_key=topsecret&x=1'", "topsecret"),
         ("url 'https://user:hunter22@host/v1'", "hunter22"),
+        ("url 'https://user:hunt@er22@host/v1'", "er22"),
         ("Incorrect API key provided: sk-proj-0123456789", "0123456789"),
         ('{"access_token": "topsecret", "x": 1}', "topsecret"),
         ("password=topsecret", "topsecret"),
@@ -160,7 +161,7 @@ def test_what_looks_like_a_credential_is_hidden(text: str, hidden: str) -> None:
 
 
 def test_what_is_no_credential_is_left_alone() -> None:
-    text = "HTTPStatusError: 429 for url 'http://127.0.0.1:8080/v1/chat', 3 tokens left; see https://example.org/@me"
+    text = 'HTTPStatusError: 429 for url \'http://127.0.0.1:8080/v1/chat\', 3 tokens left; see https://example.org/@me, {"a":"https://example.org","to":"me@here"}'
     assert hide_credentials(text) == text
 
 
