@@ -59,6 +59,12 @@ class Supervisor:
     ) -> None:
         self._settings = embedded_settings() if settings is None else settings
         self._policies = {**self._settings.policies, **(policies or {})}
+        for name, rules in self._policies.items():
+            if not isinstance(rules, Policy):
+                raise TypeError(
+                    f"policies maps names to Policy objects, got {type(rules).__name__} for {name!r}: "
+                    "tables as in settings.toml are for Supervisor.from_settings(policies=...)"
+                )
         self._default = self._policies["default"]
         self._clock, self._store, self._locks, self._start_task = clock, store, locks, start_task
         self._memory = memory
@@ -247,6 +253,8 @@ class Supervisor:
     def _policy(self, policy: str | Policy) -> Policy:
         if isinstance(policy, Policy):
             return policy
+        if not isinstance(policy, str):
+            raise TypeError(f"policy is a name or a Policy, got {type(policy).__name__}")
         found = self._policies.get(policy)
         if found is None:
             raise ValueError(f"unknown policy {policy!r}{did_you_mean(policy, self._policies)}")

@@ -260,3 +260,16 @@ async def test_a_lock_path_that_cannot_be_encoded_is_invalid(supervisor: Supervi
     report = await supervisor.run_report("a", ScriptedWork(succeeds()), policy=rules(), lock="a\ud800")
     assert report.attempts[0].failure is not None
     assert report.attempts[0].failure.kind is Kind.INVALID
+
+
+@pytest.mark.parametrize("policy", [3, b"default", {"budget": {"attempts": 2}}])
+async def test_a_policy_is_a_name_or_a_policy(supervisor: Supervisor, policy: Any) -> None:
+    with pytest.raises(TypeError, match=f"policy is a name or a Policy, got {type(policy).__name__}"):
+        await supervisor.run("a", ScriptedWork(succeeds()), policy=policy)
+
+
+def test_policies_are_policy_objects() -> None:
+    tables: Any = {"cron": {"budget": {"attempts": 2}}}
+    with pytest.raises(TypeError, match=r"got dict for 'cron': tables as in settings\.toml are for"):
+        Supervisor(policies=tables)
+    assert Supervisor.from_settings(policies=tables)._policies["cron"].budget.attempts == 2
