@@ -33,7 +33,8 @@ class Held:
 
     Attributes:
         name: for the receipt.
-        let_go: releases it; gets the exception that the work ended by, or None; may return an awaitable.
+        let_go: releases it; gets the exception that the work ended by, or None; may return an awaitable. What a lock
+            returns is a line for the receipt.
         guards_session: it keeps others out of the session (a lock), so it stays while the work may still live.
     """
 

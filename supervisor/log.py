@@ -1,7 +1,7 @@
 """One line for each event: for people, or as JSON.
 
 A line never has what a model or a command wrote (its output, a traceback, a value), hides what looks like a
-credential in a failure's message, and stays one line whatever a session is called.
+credential in what a failure or a release step says, and stays one line whatever a session is called.
 """
 
 import json
@@ -134,7 +134,7 @@ def _attempt(attempt: AttemptReport) -> str:
 
 
 def _receipt(receipt: Receipt) -> str:
-    done = list(receipt.steps)
+    done = [hide_credentials(step) for step in receipt.steps]
     if receipt.processes_killed:
         done.append(f"{receipt.processes_killed} processes ended")
     if receipt.lock_reclaimed:
@@ -142,7 +142,7 @@ def _receipt(receipt: Receipt) -> str:
     steps = ", ".join(done)
     if isinstance(receipt, Gone):
         return f"gone in {seconds(receipt.seconds)}: {steps}"
-    return f"MAY STILL LIVE: {', '.join(receipt.alive)}" + (f"; {steps}" if steps else "")
+    return f"MAY STILL LIVE: {hide_credentials(', '.join(receipt.alive))}" + (f"; {steps}" if steps else "")
 
 
 def _next(verdict: Verdict) -> str:
@@ -163,14 +163,26 @@ def _plain(value: Any) -> Any:
             shape = value.as_json()
             if shape["failure"] is not None:
                 del shape["failure"]["output_tail"]
-                shape["failure"]["message"] = hide_credentials(shape["failure"]["message"])
-            return shape
+            return _hidden(shape)
         case float():
             return round(value, 6)
         case str() | int() | None:
             return value
         case receipt:
-            return receipt_json(receipt)
+            return _hidden(receipt_json(receipt))
+
+
+def _hidden(shape: Any) -> Any:
+    """Return a JSON value with what looks like a credential hidden in each of its texts."""
+    match shape:
+        case str():
+            return hide_credentials(shape)
+        case dict():
+            return {key: _hidden(value) for key, value in shape.items()}
+        case list():
+            return [_hidden(value) for value in shape]
+        case _:
+            return shape
 
 
 def seconds(length: float) -> str:

@@ -16,6 +16,9 @@ from supervisor.work.let_go import let_go
 ENDED: Final[tuple[Gone, None]] = (Gone(("task ended",)), None)
 """The receipt of an attempt whose task has ended and that held nothing."""
 
+_NEVER_STARTED: Final = "never started"
+_MOST_OF_A_STEP: Final = 500
+
 
 class _Release:
     """One release in progress: what was done, what may still live, and how its end would be seen."""
@@ -38,8 +41,8 @@ class _Release:
                 f"task of attempt {attempt.number} of run {attempt.run_id}, which ignores its cancellation"
             )
             self.left.tasks.append(task)
-        elif task is not None:
-            self.steps.append("task ended")
+        else:
+            self.steps.append(_NEVER_STARTED if task is None else ENDED[0].steps[0])
         attempt._left = self.left
         for what, child in attempt._children_left or ():
             self.alive.append(what)
@@ -68,7 +71,8 @@ class _Release:
         try:
             answer = held.let_go(error)
             if not isawaitable(answer):
-                self.steps.append(answer if isinstance(answer, str) else held.name)
+                # A lock says how it was let go. What anything else returns is its own: a value, perhaps a secret.
+                self.steps.append(answer if held.guards_session and isinstance(answer, str) else held.name)
                 return
             task = start_plain(_awaited(answer))
         except BaseException as raised:
@@ -109,9 +113,9 @@ class _Release:
         del raised
         match task.result():
             case Stopped(step):
-                self.steps.append(step or "the work confirmed that it has stopped")
+                self.steps.append(_bounded(step or "the work confirmed that it has stopped"))
             case Alive(what):
-                self.alive.append(what)
+                self.alive.append(_bounded(what))
             case other:
                 self.alive.append(f"the work answered {type(other).__name__}, not Stopped or Alive")
 
@@ -140,6 +144,8 @@ def release(run: Running, attempt: Attempt, error: BaseException | None) -> Now[
         # The task keeps its context, whose variables the work may have set, and which names the attempt: a circle.
         attempt._task = None
     if scope is None and attempt._task is None and attempt._children_left is None and callable(run.work):
+        if task is None:  # told to end, or refused its lock, before it was launched
+            return Gone((_NEVER_STARTED,)), None
         if attempt._stop_at is None:
             return ENDED
         return Gone(ENDED[0].steps, run.effects.clock.now() - attempt._stop_at), None
@@ -191,7 +197,13 @@ async def _awaited(answer: Any) -> Any:
 
 
 def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {text_of(error)}".rstrip(": ")
+    return _bounded(f"{type(error).__name__}: {text_of(error)}".rstrip(": "))
+
+
+def _bounded(text: object) -> str:
+    """A receipt is kept with its report, and told to every listener."""
+    text = str(text)
+    return text if len(text) <= _MOST_OF_A_STEP else f"{text[: _MOST_OF_A_STEP - 2]} …"
 
 
 def _raised_by(task: "asyncio.Task[Any]") -> BaseException | None:

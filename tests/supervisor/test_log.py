@@ -1,5 +1,6 @@
 import json
 import typing
+from typing import Any
 
 import pytest
 
@@ -158,6 +159,16 @@ def test_what_looks_like_a_credential_is_hidden(text: str, hidden: str) -> None:
     assert hidden not in hide_credentials(text)
     assert hidden not in line(ended(Failed(Kind.AUTH, text)))
     assert hidden not in json_line(ended(Failed(Kind.AUTH, text)))
+
+
+@pytest.mark.parametrize("show", [line, json_line])
+def test_a_credential_is_hidden_in_what_a_release_step_said_and_in_what_may_live(show: Any) -> None:
+    said = "ValueError: api_key=topsecret"
+    gone, unknown = Gone(("task ended", said)), Unknown((said,), (said,))
+    for receipt, verdict in ((gone, GiveUp(Reason.ATTEMPTS)), (unknown, Quarantine((said,)))):
+        assert "topsecret" not in show(ended(Failed(Kind.ERROR, "no"), receipt, verdict))
+    assert "topsecret" not in show(events.SessionQuarantined(*RUN, unknown))
+    assert "api_key=***" in show(events.SessionQuarantined(*RUN, unknown))
 
 
 def test_what_is_no_credential_is_left_alone() -> None:

@@ -3,12 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pytest
 
-from supervisor import Attempt, Gone, Status, Supervisor
+from supervisor import Alive, Attempt, Gone, Status, Stopped, Supervisor, Unknown
+from supervisor.events import AttemptEnded
+from supervisor.store.contract import Standing
+from supervisor.store.memory import MemoryStore
+from supervisor.testing import Recorded, ScriptedWork, succeeds
 from tests.supervisor.rules import rules
 
 
@@ -81,9 +86,86 @@ async def test_the_receipt_names_what_was_released(supervisor: Supervisor) -> No
     assert await steps_of(supervisor, work) == (
         "task ended",
         "called forget",
-        "put the book back",
+        "called put_back",
         "closed Client",
     )
+
+
+async def test_what_a_step_says_is_bounded_and_what_it_returns_is_not_told(supervisor: Supervisor) -> None:
+    class Client:
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *_: object) -> str:
+            return "the transcript"
+
+    async def answers() -> str:
+        return "the transcript"
+
+    def broken() -> None:
+        raise ValueError("x" * 10_000_000)
+
+    async def broken_later() -> None:
+        await asyncio.sleep(0.1)
+        raise ValueError("x" * 10_000_000)
+
+    async def work(attempt: Attempt) -> None:
+        await attempt.enter(Client())
+        for function in (lambda: "the transcript", answers, broken, broken_later):
+            attempt.callback(function)
+
+    steps = await steps_of(supervisor, work)
+    assert "the transcript" not in str(steps)
+    assert [len(step) < 600 for step in steps] == [True] * 6
+    assert f"called broken: ValueError: {'x' * 400}" in steps[2]
+
+
+async def test_what_the_far_end_says_is_bounded(supervisor: Supervisor) -> None:
+    class Remote:
+        def __init__(self, answer: Any) -> None:
+            self.answer = answer
+
+        async def start(self, _: Attempt) -> None: ...
+
+        async def confirm_stopped(self, _: Attempt) -> Any:
+            return self.answer
+
+    report = await supervisor.run("a", Remote(Stopped("x" * 10_000)), policy=rules())
+    assert len(report.attempts[0].released.steps[1]) == 500
+    report = await supervisor.run_report("b", Remote(Alive("x" * 10_000)), policy=rules())
+    receipt = report.attempts[0].released
+    assert isinstance(receipt, Unknown)
+    assert len(receipt.alive[0]) == 500
+
+
+async def test_an_attempt_that_was_never_launched_does_not_say_that_its_task_has_ended(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    report = await supervisor.run_report(
+        "a", ScriptedWork(succeeds()), policy=rules(), lock=tmp_path / "missing" / "a.jsonl"
+    )
+    assert report.attempts[0].released == Gone(("never started",))
+
+
+async def test_what_was_made_ready_for_an_attempt_that_was_never_launched_is_released(tmp_path: Path) -> None:
+    class Slow(MemoryStore):
+        def begin(self, run: Standing) -> Any:
+            return self._later(run)
+
+        async def _later(self, run: Standing) -> Any:
+            await asyncio.sleep(1.0)
+            return super().begin(run)
+
+    recorded = Recorded()
+    async with Supervisor(store=Slow()) as supervisor:
+        supervisor.on(recorded)
+        task = asyncio.create_task(
+            supervisor.run("a", ScriptedWork(succeeds()), policy=rules(), lock=tmp_path / "a.jsonl")
+        )
+        await asyncio.sleep(0.5)
+        task.cancel()
+        await asyncio.wait([task])
+    [ended] = recorded.of(AttemptEnded)
+    assert ended.attempt.released.steps == ("never started", f"lock {tmp_path / 'a.jsonl.lock'} released")
 
 
 async def test_steps_that_raise_are_on_the_receipt_and_do_not_fail_a_success(supervisor: Supervisor) -> None:
