@@ -6,6 +6,7 @@ object, a place in a heap, and the heap's sweeping afterwards.
 
 import asyncio
 from collections.abc import Callable, Hashable
+from contextvars import Context
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -37,7 +38,8 @@ class Alarms(Generic[K]):
             due.pop(key, None)
 
     def _arm(self, length_s: float, at: float) -> None:
-        self._timers[length_s] = asyncio.get_running_loop().call_at(at, self._fire, length_s)
+        # In no context of anybody's: a timer would keep what an attempt's variables hold until it was due.
+        self._timers[length_s] = asyncio.get_running_loop().call_at(at, self._fire, length_s, context=Context())
 
     def _fire(self, length_s: float) -> None:
         now = asyncio.get_running_loop().time()

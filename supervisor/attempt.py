@@ -105,7 +105,9 @@ class Attempt:
     async def enter(self, manager: AbstractAsyncContextManager[T, Any] | AbstractContextManager[T, Any]) -> T:
         """Enter a context manager, and leave it when the attempt ends. Returns what it returns.
 
-        It is told the exception that the work ended by; it cannot swallow it.
+        It is told the exception that the work ended by; it cannot swallow it. It is left in the attempt's context, so
+        that it can reset the context variables that it has set, but in another task: what belongs to the task that
+        entered it, as anyio's task groups and cancel scopes do, is for `async with` in the work itself.
         """
         scope = self._open_scope()
         name = f"closed {type(manager).__name__}"

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextvars import Context
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -33,7 +34,22 @@ class SystemClock:
         self.token = secrets.token_hex
 
     async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        """Sleep as asyncio does, but keep no context: a cancelled timer has the one it was set in until it was due."""
+        if seconds <= 0.0:
+            await asyncio.sleep(0)
+            return
+        loop = asyncio.get_running_loop()
+        woken = loop.create_future()
+        timer = loop.call_later(seconds, _wake, woken, context=Context())
+        try:
+            await woken
+        finally:
+            timer.cancel()
+
+
+def _wake(woken: "asyncio.Future[None]") -> None:
+    if not woken.done():
+        woken.set_result(None)
 
 
 def clock_of(loop: asyncio.AbstractEventLoop) -> Clock:

@@ -1,9 +1,11 @@
 """How tasks are started, and how an operation is awaited to its end though its caller is cancelled."""
 
 import asyncio
+import gc
 import sys
 import types
 from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 if TYPE_CHECKING:
@@ -12,7 +14,17 @@ else:
     # The class of every coroutine: to ask for the abstract one costs several times as much.
     from types import CoroutineType as Pending
 
-__all__ = ["Now", "Pending", "StartTask", "settled", "start_eager", "start_plain", "to_the_end", "wait_until"]
+__all__ = [
+    "Now",
+    "Pending",
+    "StartTask",
+    "context_of",
+    "settled",
+    "start_eager",
+    "start_plain",
+    "to_the_end",
+    "wait_until",
+]
 
 T = TypeVar("T")
 
@@ -27,9 +39,9 @@ StartTask = Callable[[Coroutine[Any, Any, T]], "asyncio.Task[T]"]
 """How the engine starts every task of its own: handed in, so that a simulation decides the order."""
 
 
-def start_plain(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-    """Start a task whose first step runs in the loop's next round."""
-    return asyncio.get_running_loop().create_task(work)
+def start_plain(work: Coroutine[Any, Any, T], context: Context | None = None) -> "asyncio.Task[T]":
+    """Start a task whose first step runs in the loop's next round; without a context in a copy of the caller's."""
+    return asyncio.get_running_loop().create_task(work, context=context)
 
 
 if sys.version_info >= (3, 12):
@@ -41,8 +53,16 @@ if sys.version_info >= (3, 12):
         """
         return asyncio.Task(work, eager_start=True, loop=asyncio.get_running_loop())
 
+    def context_of(task: "asyncio.Task[Any]") -> Context:
+        """Return the context that a task runs in: itself, not a copy."""
+        return task.get_context()
+
 else:
     start_eager = start_plain
+
+    def context_of(task: "asyncio.Task[Any]") -> Context:
+        """Return the context that a task runs in: itself, not a copy. Python 3.11 has it, and no method that tells."""
+        return next(held for held in gc.get_referents(task) if isinstance(held, Context))
 
 
 @types.coroutine
@@ -106,7 +126,7 @@ async def wait_until(future: "asyncio.Future[Any]", until: float | None) -> bool
         return True
     loop = asyncio.get_running_loop()
     woken = loop.create_future()
-    timer = loop.call_at(until, _wake, woken)
+    timer = loop.call_at(until, _wake, woken, context=Context())  # it would keep the caller's until it was due
     future.add_done_callback(lambda _: _wake(woken))
     try:
         await woken

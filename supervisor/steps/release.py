@@ -1,6 +1,7 @@
 """Release: everything on the attempt's scope, in reverse order, on every exit, each step bounded. Then the receipt."""
 
 import asyncio
+from contextvars import Context, copy_context
 from inspect import isawaitable
 from typing import Any, Final
 
@@ -8,7 +9,7 @@ from policies.failure import Gone, Receipt, Unknown
 from supervisor.attempt import Attempt, Held
 from supervisor.recovery import Left
 from supervisor.steps.running import Running
-from supervisor.tasks import Now, start_plain, wait_until
+from supervisor.tasks import Now, context_of, start_plain, wait_until
 from supervisor.work.call import text_of
 from supervisor.work.contract import Alive, Stopped, Work
 from supervisor.work.let_go import let_go
@@ -21,11 +22,16 @@ _MOST_OF_A_STEP: Final = 500
 
 
 class _Release:
-    """One release in progress: what was done, what may still live, and how its end would be seen."""
+    """One release in progress: what was done, what may still live, and how its end would be seen.
 
-    def __init__(self, run: Running, attempt: Attempt) -> None:
+    Its steps run in the attempt's own context, so that what a manager has set in a context variable it can reset. It
+    holds all that the work has put there, and is let go of with the last step.
+    """
+
+    def __init__(self, run: Running, attempt: Attempt, context: Context) -> None:
         self.run = run
         self.attempt = attempt
+        self.context = context
         self.steps: list[str] = []
         self.alive: list[str] = []
         self.left = Left()
@@ -69,12 +75,12 @@ class _Release:
 
     async def let_go(self, held: Held, error: BaseException | None, waiting: int) -> None:
         try:
-            answer = held.let_go(error)
+            answer = self.context.run(held.let_go, error)
             if not isawaitable(answer):
                 # A lock says how it was let go. What anything else returns is its own: a value, perhaps a secret.
                 self.steps.append(answer if held.guards_session and isinstance(answer, str) else held.name)
                 return
-            task = start_plain(_awaited(answer))
+            task = start_plain(_awaited(answer), self.context)
         except BaseException as raised:
             self.steps.append(f"{held.name}: {_text(raised)}")
             self.raised.append(raised)
@@ -95,10 +101,10 @@ class _Release:
 
     async def confirm(self, work: Work[Any], until: float) -> None:
         """Ask work that reaches beyond this process whether it has ended there; if not, it is asked again later."""
-        before = len(self.alive)
+        before, attempt = len(self.alive), self.attempt
         await self._ask(work, until)
         if len(self.alive) > before:
-            self.left.ask.append(lambda: _has_stopped(work, self.attempt))
+            self.left.ask.append(lambda: _has_stopped(work, attempt))
 
     async def _ask(self, work: Work[Any], until: float) -> None:
         task = start_plain(_asked(work, self.attempt))
@@ -149,7 +155,8 @@ def release(run: Running, attempt: Attempt, error: BaseException | None) -> Now[
         if attempt._stop_at is None:
             return ENDED
         return Gone(ENDED[0].steps, run.effects.clock.now() - attempt._stop_at), None
-    return _release_all(_Release(run, attempt), task, scope or [], error)
+    context = copy_context() if task is None else context_of(task)
+    return _release_all(_Release(run, attempt, context), task, scope or [], error)
 
 
 async def _release_all(

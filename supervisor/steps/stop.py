@@ -1,6 +1,7 @@
 """Ask, then force: how an attempt's task is made to end, and when it is given up."""
 
 import asyncio
+from contextvars import Context
 
 from policies.failure import Kind
 from policies.verdict import Reason
@@ -20,7 +21,7 @@ def watch_time(run: Running, attempt: Attempt) -> None:
         idle = attempt._beat_at + limits.idle_timeout_s
         due = idle if due is None else min(due, idle)
     if due is not None:
-        attempt._timer = asyncio.get_running_loop().call_at(due, time_is_up, attempt)
+        attempt._timer = asyncio.get_running_loop().call_at(due, time_is_up, attempt, context=Context())
 
 
 def forget_time(attempt: Attempt) -> None:
@@ -65,7 +66,8 @@ def stop(run: Running, attempt: Attempt, cause: Kind | Reason) -> None:
     attempt._cause = cause
     attempt._stop_at = run.effects.clock.now()
     forget_time(attempt)
-    attempt._timer = asyncio.get_running_loop().call_at(attempt._stop_at + grace_s, _give_up, attempt)
+    until = attempt._stop_at + grace_s
+    attempt._timer = asyncio.get_running_loop().call_at(until, _give_up, attempt, context=Context())
     # A task that is cancelled before its first step never reaches the line that wakes us.
     task.add_done_callback(lambda _: _wake(attempt))
     task.cancel()

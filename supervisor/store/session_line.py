@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from typing import Final
 
 from policies import gate
@@ -156,7 +157,8 @@ async def turn_of(run: Standing, until: float | None) -> Refused | None:
     """Wait for a run's turn until a moment. None: it holds a permit. Refused (wait_over): it still stands in line."""
     turn = run.turn
     assert turn is not None, "only a run that waits has a turn to come"
-    timer = None if until is None else asyncio.get_running_loop().call_at(until, _end_waiting, turn)
+    loop = asyncio.get_running_loop()
+    timer = None if until is None else loop.call_at(until, _end_waiting, turn, context=Context())
     try:
         refused = await turn
     finally:

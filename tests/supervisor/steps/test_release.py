@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +14,7 @@ from supervisor import Alive, Attempt, Gone, Status, Stopped, Supervisor, Unknow
 from supervisor.events import AttemptEnded
 from supervisor.store.contract import Standing
 from supervisor.store.memory import MemoryStore
+from supervisor.tasks import start_eager, start_plain
 from supervisor.testing import Recorded, ScriptedWork, succeeds
 from tests.supervisor.rules import rules
 
@@ -327,3 +329,79 @@ async def test_nothing_more_can_be_opened_once_the_release_has_begun(supervisor:
     late()
     assert len(refused) == 2
     assert "is over: it can open nothing more" in refused[0]
+
+
+# --- in the attempt's own context
+
+TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
+
+
+@contextmanager
+def tenant(name: str, closed: list[str]) -> Iterator[None]:
+    token = TENANT.set(name)
+    try:
+        yield
+    finally:
+        closed.append(TENANT.get())
+        TENANT.reset(token)
+        closed.append(TENANT.get())
+
+
+@asynccontextmanager
+async def tenant_later(name: str, closed: list[str]) -> AsyncIterator[None]:
+    with tenant(name, closed):
+        try:
+            yield
+        finally:
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("start_task", [start_plain, start_eager])
+@pytest.mark.parametrize("suspends", [False, True])
+@pytest.mark.parametrize("manager", [tenant, tenant_later])
+async def test_a_manager_resets_the_context_variable_that_it_has_set(
+    manager: Any, *, suspends: bool, start_task: Any
+) -> None:
+    closed: list[str] = []
+
+    async def work(attempt: Attempt) -> None:
+        await attempt.enter(manager("acme", closed))
+        attempt.callback(lambda: closed.append(f"called for {TENANT.get()}"))
+        assert TENANT.get() == "acme"
+        if suspends:
+            await asyncio.sleep(1.0)
+
+    TENANT.set("caller")
+    async with Supervisor(start_task=start_task) as supervisor:
+        report = await supervisor.run("a", work, policy=rules())
+    assert report.attempts[0].released.steps[-1] == f"closed {type(manager('', [])).__name__}"
+    assert closed == ["called for acme", "acme", "caller"]
+    assert TENANT.get() == "caller"
+
+
+async def test_a_run_within_a_run_releases_in_a_context_of_its_own(supervisor: Supervisor) -> None:
+    closed: list[str] = []
+
+    async def child(attempt: Attempt) -> None:
+        await attempt.enter(tenant("child", closed))
+
+    async def parent(attempt: Attempt) -> None:
+        await attempt.enter(tenant("parent", closed))
+        await supervisor.run("b", child, policy=rules())
+        assert TENANT.get() == "parent"
+
+    await supervisor.run("a", parent, policy=rules())
+    assert closed == ["child", "parent", "parent", "nobody"]
+
+
+async def test_what_a_late_release_step_sets_stays_in_its_attempt(supervisor: Supervisor) -> None:
+    async def set_late() -> None:
+        await asyncio.sleep(0.1)
+        TENANT.set("step")
+
+    async def work(attempt: Attempt) -> None:
+        attempt.callback(set_late)
+        attempt.callback(TENANT.set, "another step")
+
+    await supervisor.run("a", work, policy=rules())
+    assert TENANT.get() == "nobody"

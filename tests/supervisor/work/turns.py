@@ -3,7 +3,7 @@
 import asyncio
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Self
 
@@ -251,6 +251,44 @@ async def subagents_overdue(attempt: Attempt, context: Context) -> None:
         await handle
 
 
+@asynccontextmanager
+async def _span(value: Any) -> AsyncIterator[None]:
+    token = VARIABLE.set(value)
+    try:
+        yield
+    finally:
+        await asyncio.sleep(0.1)
+        VARIABLE.reset(token)
+
+
+async def spanned(attempt: Attempt, context: Context) -> None:
+    async def set_late() -> None:
+        await asyncio.sleep(0.1)
+        VARIABLE.set((context, attempt))
+
+    await attempt.enter(_span((context, attempt)))
+    attempt.callback(set_late)
+    attempt.callback(VARIABLE.set, (context, attempt))
+    raise ValueError("failed")
+
+
+async def nested(attempt: Attempt, context: Context) -> None:
+    async def child(_: Attempt) -> None:
+        await asyncio.sleep(1.0)
+
+    VARIABLE.set((context, attempt))
+    await attempt._effects.supervise("b", child, policy="once")
+    raise ValueError("failed")
+
+
+async def nested_overdue(attempt: Attempt, context: Context) -> None:
+    async def child(_: Attempt) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    VARIABLE.set((context, attempt))
+    await attempt._effects.supervise("b", child, policy="once")
+
+
 async def variables_and_a_timer(attempt: Attempt, context: Context) -> None:
     VARIABLE.set(context)
     await asyncio.sleep(1000.0)
@@ -287,4 +325,7 @@ TURNS: tuple[Turn, ...] = (
     overdue_at_a_yield,
     subagents,
     subagents_overdue,
+    spanned,
+    nested,
+    nested_overdue,
 )
