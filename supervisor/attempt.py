@@ -62,7 +62,7 @@ class Attempt:
     _value: Any = None
     _cause: Kind | Reason | None = None
     _started_at: float
-    _beat_at: float
+    _beat_at = 0.0  # its last heartbeat; zero where none has come yet
     _stop_at: float | None = None
     _ended_at = 0.0  # when its task ended; zero where it has none, or has not ended
     _abandoned = False
@@ -97,6 +97,9 @@ class Attempt:
     def remaining(self) -> float | None:
         """Return the seconds until the attempt's timeout or the run's deadline, zero or more; None: no limit."""
         return None if self.deadline is None else max(0.0, self.deadline - self._effects.clock.now())
+
+    def _idle_since(self) -> float:
+        return self._beat_at or self._started_at
 
     def heartbeat(self) -> None:
         """Say that the work goes on: `idle_timeout` starts anew."""

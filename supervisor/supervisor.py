@@ -13,7 +13,7 @@ from typing import Any, Final, ParamSpec, Self, TypeVar
 from policies.policy import Policy
 from policies.verdict import Reason
 from supervisor.alarms import Alarms
-from supervisor.attempt import current_attempt, must_be_work
+from supervisor.attempt import CURRENT, must_be_work
 from supervisor.clock import Clock, clock_of
 from supervisor.effects import Effects
 from supervisor.errors import RunFailed, RunRefused
@@ -200,13 +200,15 @@ class Supervisor:
         if not callable(work):
             must_be_work(work)
         rules = self._default if policy is None else self._policy(policy)
-        path = None if lock is None else _lock_path(effects, lock)
         self._count += 1
-        run = Running(self._identity, self._count, session, work, rules, effects, current_attempt())
+        within = CURRENT.get()
+        if within is not None and within._ended:
+            within = None
+        run = Running(self._identity, self._count, session, work, rules, effects, within)
         if self._host is not None:
             run.host = self._host
-        if path is not None:
-            run.lock_path = path
+        if lock is not None:
+            run.lock_path = _lock_path(effects, lock)
         self._runs[run] = None
         return run
 

@@ -45,13 +45,14 @@ def start_plain(work: Coroutine[Any, Any, T], context: Context | None = None) ->
 
 
 if sys.version_info >= (3, 12):
+    _Task, _running_loop = asyncio.Task, asyncio.get_running_loop  # looked up once: this is asked for on each call
 
     def start_eager(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Start a task whose first step runs at once; where the work never suspends, it is done on return.
 
         KeyboardInterrupt and SystemExit of that first step come out of this call.
         """
-        return asyncio.Task(work, eager_start=True, loop=asyncio.get_running_loop())
+        return _Task(work, eager_start=True, loop=_running_loop())
 
     def context_of(task: "asyncio.Task[Any]") -> Context:
         """Return the context that a task runs in: itself, not a copy."""

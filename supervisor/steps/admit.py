@@ -16,10 +16,8 @@ def admit(run: Running) -> Now[Refused | None]:
     None: the run holds them. Refused: it holds nothing. A retry that meets an open breaker waits on, uncharged,
     until the run's deadline. Cancelled in between, it passes on what was granted in that instant.
     """
-    if run.parent is not None and (holder := _ancestor_on(run)) is not None:
-        return Refused(Refusal.ANCESTOR, f"run {holder}, within which it was started, is on that session itself")
-    if (run.number or run.parent is not None) and (late := too_late(run)) is not None:
-        return late
+    if run.parent is not None and (refused := _refused_within(run)) is not None:
+        return refused
     answer = run.effects.store.arrive(run)
     if answer is None and run.host is None:
         return None
@@ -87,13 +85,15 @@ async def _pass_host(run: Running) -> Refused | None:
     return refused
 
 
-def _ancestor_on(run: Running) -> str | None:
+def _refused_within(run: Running) -> Refused | None:
+    """Refuse a nested run on a session of its ancestors, and one whose deadline has passed, which is theirs."""
     above = run.parent
     while above is not None:
         if above.session == run.session:
-            return above.run_id
+            who = f"run {above.run_id}, within which it was started,"
+            return Refused(Refusal.ANCESTOR, f"{who} is on that session itself")
         above = above.parent
-    return None
+    return too_late(run)
 
 
 async def _breaker_lets_ask_again(run: Running, refused: Refused) -> bool:

@@ -88,7 +88,7 @@ def go(run: Running, attempt: Attempt) -> Now[None]:
     """Carry the work out, until it has ended or was given up after the grace."""
     effects, limits = run.effects, run.policy.attempt
     attempt.number, attempt.fence = run.number, run.fence
-    attempt._beat_at = now = attempt._started_at
+    now = attempt._started_at
     deadline = run.deadline
     if limits.timeout_s is not None:
         timeout = now + limits.timeout_s

@@ -33,13 +33,13 @@ def failure_of(run: Running, attempt: Attempt) -> Failed | None:
     """
     match attempt._cause:
         case None:
-            is_late = attempt.deadline is not None and attempt._ended_at > attempt.deadline
-            if attempt._error is None:
-                return Failed(Kind.TIMEOUT, _overdue(run, attempt, Kind.TIMEOUT)) if is_late else None
-            failed = failed_by(attempt._error, run.policy.failures, run.effects.clock.wall())
-            if is_late and failed.kind not in _NEVER_LATE:
-                return Failed(Kind.TIMEOUT, _overdue(run, attempt, Kind.TIMEOUT))
-            return failed
+            error, deadline = attempt._error, attempt.deadline
+            failed = None if error is None else failed_by(error, run.policy.failures, run.effects.clock.wall())
+            if deadline is None or attempt._ended_at <= deadline:
+                return failed
+            if failed is not None and failed.kind in _NEVER_LATE:
+                return failed
+            return Failed(Kind.TIMEOUT, _overdue(run, attempt, Kind.TIMEOUT))
         case Kind() as cause:
             return Failed(cause, _overdue(run, attempt, cause))
         case Reason() as reason:
@@ -89,10 +89,12 @@ def note(
     run: Running, attempt: Attempt, failed: Failed | None, receipt: Receipt, verdict: Verdict, left: Left | None
 ) -> None:
     """Keep the attempt's report, watch what it left, and tell the listeners."""
-    if isinstance(receipt, Unknown):
-        failed = not_proved_dead(failed)
+    ended_at = attempt._ended_at
+    if receipt is not ENDED:
+        ended_at = run.effects.clock.now()
+        if isinstance(receipt, Unknown):
+            failed = not_proved_dead(failed)
     started_unix = run.started_unix + (attempt._started_at - run.started_at)
-    ended_at = attempt._ended_at if receipt is ENDED[0] else run.effects.clock.now()
     duration_s = ended_at - attempt._started_at
     outcome = Outcome.SUCCEEDED if failed is None else _outcome(failed)
     report = AttemptReport(run.number, started_unix, duration_s, outcome, failed, receipt, verdict)

@@ -14,8 +14,10 @@ from supervisor.work.call import text_of
 from supervisor.work.contract import Alive, Stopped, Work
 from supervisor.work.let_go import let_go
 
-ENDED: Final[tuple[Gone, None]] = (Gone(("task ended",)), None)
+ENDED: Final = Gone(("task ended",))
 """The receipt of an attempt whose task has ended and that held nothing."""
+
+_ENDED: Final[tuple[Gone, None]] = (ENDED, None)
 
 _NEVER_STARTED: Final = "never started"
 _MOST_OF_A_STEP: Final = 500
@@ -48,7 +50,7 @@ class _Release:
             )
             self.left.tasks.append(task)
         else:
-            self.steps.append(_NEVER_STARTED if task is None else ENDED[0].steps[0])
+            self.steps.append(_NEVER_STARTED if task is None else ENDED.steps[0])
         attempt._left = self.left
         for what, child in attempt._children_left or ():
             self.alive.append(what)
@@ -153,8 +155,8 @@ def release(run: Running, attempt: Attempt, error: BaseException | None) -> Now[
         if task is None:  # told to end, or refused its lock, before it was launched
             return Gone((_NEVER_STARTED,)), None
         if attempt._stop_at is None:
-            return ENDED
-        return Gone(ENDED[0].steps, run.effects.clock.now() - attempt._stop_at), None
+            return _ENDED
+        return Gone(ENDED.steps, run.effects.clock.now() - attempt._stop_at), None
     context = copy_context() if task is None else context_of(task)
     return _release_all(_Release(run, attempt, context), task, scope or [], error)
 

@@ -18,7 +18,7 @@ def watch_time(run: Running, attempt: Attempt) -> None:
         run.effects.alarms.set(limits.timeout_s, attempt, attempt._started_at)
         return
     if limits.idle_timeout_s is not None:
-        idle = attempt._beat_at + limits.idle_timeout_s
+        idle = attempt._idle_since() + limits.idle_timeout_s
         due = idle if due is None else min(due, idle)
     if due is not None:
         attempt._timer = asyncio.get_running_loop().call_at(due, time_is_up, attempt, context=Context())
@@ -44,7 +44,7 @@ def time_is_up(attempt: Attempt) -> None:
     now, idle_s = run.effects.clock.now(), run.policy.attempt.idle_timeout_s
     if attempt.deadline is not None and now >= attempt.deadline:
         cause = Kind.TIMEOUT
-    elif idle_s is not None and now >= attempt._beat_at + idle_s:
+    elif idle_s is not None and now >= attempt._idle_since() + idle_s:
         cause = Kind.IDLE
     else:  # a heartbeat came meanwhile
         watch_time(run, attempt)

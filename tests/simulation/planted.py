@@ -155,7 +155,7 @@ def _release_later(run: Running, attempt: Attempt, error: BaseException | None) 
     released = _release(run, attempt, error)
     if asyncio.iscoroutine(released):
         start_plain(released)
-        return supervisor.steps.release.ENDED
+        return supervisor.steps.release._ENDED
     return released
 
 
