@@ -1,5 +1,6 @@
 """An async function as work: what its exception says, as text and numbers."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -9,6 +10,7 @@ from supervisor.errors import Failure, RunFailed, RunRefused, SessionLocked
 from supervisor.work.http_answer import stated_wait_s, status_of
 
 _MOST_MESSAGE: Final = 2000
+_MOST_OF_A_MEMBER: Final = 500
 _MOST_TRACEBACK: Final = 8192
 _MOST_FRAMES: Final = 24
 _MOST_CLASSES: Final = 512
@@ -33,11 +35,31 @@ def failed_by(error: BaseException, rules: tuple[Rule, ...], wall: float) -> Fai
     """
     known = _class(type(error))
     text = text_of(error)
-    message = text if isinstance(error, Failure | SessionLocked) else f"{type(error).__name__}: {text}".rstrip(": ")
+    message = text if isinstance(error, Failure | SessionLocked) else _named(error, text)
+    if isinstance(error, BaseExceptionGroup):
+        message = _with_members(message, error)
     if known.kind is not None and not rules and not error.__dict__:
         return Failed(known.kind, message[:_MOST_MESSAGE], traceback=where(error))
     kind = classify(rules, Facts(known.names, text, status_of(error)), known_kind(error, rules))
     return Failed(kind, message[:_MOST_MESSAGE], retry_after_s(error, wall), traceback=where(error))
+
+
+def _named(error: BaseException, text: str) -> str:
+    return f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def _with_members(message: str, group: BaseExceptionGroup[Any]) -> str:
+    """Add what the members say, those of groups within it too: without that nobody knows which of them it was."""
+    said: list[str] = []
+
+    def is_known(member: BaseException) -> bool:
+        if isinstance(member, BaseExceptionGroup):
+            return False
+        said.append(_named(member, text_of(member))[:_MOST_OF_A_MEMBER])
+        return True
+
+    _walk(group, is_known)
+    return f"{message}: {'; '.join(reversed(said))}"
 
 
 def text_of(error: BaseException) -> str:
@@ -59,9 +81,17 @@ def _class(cls: type[BaseException]) -> _Class:
         known = _look_at(cls)
         if len(_CLASSES) >= _MOST_CLASSES:
             _CLASSES.clear()
-        if "<locals>" not in cls.__qualname__:  # a class that an attempt has made may hold what the attempt held
+        if _is_lasting(cls):
             _CLASSES[cls] = known
     return known
+
+
+def _is_lasting(cls: type) -> bool:
+    """Tell whether a class stands in its module under its name: one made by an attempt may hold what that held."""
+    found: Any = sys.modules.get(cls.__module__)
+    for name in cls.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is cls
 
 
 def _look_at(cls: type[BaseException]) -> _Class:

@@ -471,3 +471,31 @@ def test_what_is_kept_of_a_failure_is_text_and_numbers() -> None:
     found = failed_by(error, (), WALL)
     assert sys.getrefcount(error) == before
     assert all(value is None or isinstance(value, str | int | float) for value in found)
+
+
+def test_a_group_says_what_its_members_say() -> None:
+    """Which subagent was it, and why?"""
+    members = [ValueError("the first"), ExceptionGroup("inner", [Failure("auth", "the second"), OSError()])]
+    assert failed(ExceptionGroup("2 of 2 subagents failed", members)).message == (
+        "ExceptionGroup: 2 of 2 subagents failed (2 sub-exceptions): "
+        "ValueError: the first; Failure: the second; OSError"
+    )
+
+
+def test_what_the_members_of_a_group_say_is_bounded() -> None:
+    group = ExceptionGroup("many", [ValueError(str(n) * 10_000) for n in range(1, 9)])
+    message = failed(group).message
+    assert len(message) == 2000
+    assert [f"ValueError: {n}{n}" in message for n in range(1, 9)] == [True] * 4 + [False] * 4
+
+
+def test_only_classes_that_last_are_remembered() -> None:
+    """One that an attempt has made may hold what the attempt held, however it was made."""
+    from supervisor.work.call import _CLASSES
+
+    class Local(Exception): ...
+
+    made = type("Made", (Exception,), {})
+    for cls in (Local, made, ValueError):
+        failed(cls("x"))
+        assert (cls in _CLASSES) is (cls is ValueError)
