@@ -92,4 +92,4 @@ class SettingsError(SupervisorError, ValueError):
 
 
 class StoreUnavailable(SupervisorError):
-    """The store did not answer, or could not keep what it was given."""
+    """The store did not answer, or could not keep what it was given. The one in memory never raises it."""

@@ -1,5 +1,7 @@
-"""What the engine asks of a store. Each call is one transaction, and may be asked twice with the same answer.
+"""What the engine asks of a store. Each call is one transaction, asked once.
 
+`leave` and `end` change nothing when asked again. A store that asks a database again, because an answer was lost, has
+to give the first answer: the run, its number and its fence tell a repetition from the next question.
 A store that has its answer at once returns it; one that must wait for it returns a coroutine (`Now`).
 """
 
