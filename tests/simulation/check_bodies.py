@@ -91,7 +91,7 @@ class Bodies:
         if len(live) >= _most([run, *(other.run for other in live)]):
             facts.violation("I2", f"{who} starts beside {[(b.run.key, b.number) for b in live]}")
         self._check_slots(run, who)
-        if not self.facts.slack_s and now > run.deadline - EPS:
+        if not self.facts.slack_s and now >= run.deadline:
             facts.violation("time", f"{who} starts {now - run.deadline:.3f} s after the run's deadline")
         for number, before in run.bodies.items():
             if before.alive(now) and before not in left:
