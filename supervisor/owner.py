@@ -72,6 +72,12 @@ def in_initial_pid_namespace() -> bool:
     )
 
 
+def starttime_of(pid: int) -> int | None:
+    """Return when a process of this namespace was started, in clock ticks after boot; None: it is gone."""
+    stat = _stat(pid)
+    return None if stat is None else stat.starttime
+
+
 def foreign_alive(pid: int, starttime: int | None, pids: Pids) -> bool | None:
     """Tell whether the process lives that wrote `pid` and `starttime` as it saw them itself. None: cannot be judged.
 
