@@ -5,8 +5,8 @@ import threading
 from typing import Protocol
 
 FORKING = threading.RLock()
-"""Held while this process forks, and from the making of a descriptor until its holder is known here: no child of another
-thread may get one that it does not know of."""
+"""Held while this process forks, and from the making of a descriptor until its holder is known here: a child that
+another thread forks must not get one that it does not know of."""
 
 
 class Holder(Protocol):

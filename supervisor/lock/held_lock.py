@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from supervisor.lock import lock_file
-from supervisor.lock.forking import let_no_child_keep, may_be_kept
+from supervisor.lock.forking import FORKING, let_no_child_keep, may_be_kept
 from supervisor.lock.lock_file import Place
 
 
@@ -48,9 +48,10 @@ class HeldFile:
     def _let_go(self, how: str) -> None:
         # The file goes before its flock: between the two it would look like a dead holder's, at worst.
         self._released = how
-        may_be_kept(self)
-        os.close(self._descriptor)
-        self._place.close()
+        with FORKING:
+            may_be_kept(self)
+            os.close(self._descriptor)
+            self._place.close()
 
     def let_go_in_child(self) -> None:
         """Let go of the descriptors, and leave the file and its flock to the parent process."""

@@ -45,14 +45,14 @@ def test_a_published_file_is_flocked_and_its_descriptor_is_not_inherited(place: 
 
 
 @pytest.mark.parametrize("by_name", [False, True])
-def test_a_name_that_is_taken_stays_as_it_is(place: Place, published: int, by_name: bool) -> None:
+def test_a_name_that_is_taken_stays_as_it_is(place: Place, published: int, *, by_name: bool) -> None:
     assert publish(place, b"other", "cd34", by_name=by_name) is None
     assert place.path.read_bytes() == CONTENT
     assert os.listdir(place.path.parent) == [place.name]
 
 
 @pytest.mark.parametrize("by_name", [False, True])
-def test_the_mode_is_the_same_whatever_the_umask(place: Place, by_name: bool) -> None:
+def test_the_mode_is_the_same_whatever_the_umask(place: Place, *, by_name: bool) -> None:
     before = os.umask(0o077)
     try:
         descriptor = publish(place, CONTENT, "ab12", by_name=by_name)

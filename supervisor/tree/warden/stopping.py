@@ -1,0 +1,73 @@
+"""How a tree is stopped: ask, and after the grace freeze and kill, again and again, until waitpid says it is gone."""
+
+import _signal  # type: ignore[import-not-found] # see processes.py
+
+from .processes import Process, descendants, is_warden, send
+
+NESTED_WARDENS_HAVE_S = 1.0
+FREEZES = 50
+"""Passes over the tree before what was found is killed. Two or three beat a fork bomb: what is frozen forks no more."""
+
+FIRST_PATIENCE_S, LAST_PATIENCE_S = 0.01, 1.0
+"""When to kill again, if no child's end calls for it before: each time later, for what may not be signalled."""
+
+
+class Stopping:
+    """What was done to the tree below one process. Each process counts once for each step."""
+
+    def __init__(self, root: int) -> None:
+        self.root = root
+        self.steps: dict[str, set[Process]] = {}
+        self.patience_s = FIRST_PATIENCE_S
+        self.only_wardens_since: float | None = None
+
+    def killed(self) -> int:
+        """Return how many processes were signalled to end."""
+        return len(set().union(*self.steps.values()))
+
+    def ask(self) -> None:
+        """Ask each process to end, also one that was stopped. Not wardens: theirs ask, when their supervisor ends."""
+        for process in descendants(self.root):
+            if not is_warden(process):
+                self._send("SIGTERM", process, _signal.SIGTERM, _signal.SIGCONT)
+
+    def kill(self, now: float) -> float:
+        """Kill what is there. Returns when to do so again, in seconds, if no child ends before.
+
+        Nested wardens go last: each stops its own tree, and says so in its files, once its supervisor is dead.
+        """
+        frozen, wardens = self._freeze()
+        for process in frozen:
+            self._send("SIGKILL", process, _signal.SIGKILL)
+        patience_s = self.patience_s
+        self.patience_s = min(2 * patience_s, LAST_PATIENCE_S)
+        if frozen or not wardens:
+            self.only_wardens_since = None
+            return patience_s
+        self.only_wardens_since = self.only_wardens_since or now
+        left_s = self.only_wardens_since + NESTED_WARDENS_HAVE_S - now
+        if left_s > 0:
+            return left_s
+        for process in wardens:
+            self._send("SIGKILL to nested wardens", process, _signal.SIGKILL)
+        return patience_s
+
+    def _freeze(self) -> tuple[list[Process], list[Process]]:
+        """Stop each process until no new one appears: what is killed one by one could fork meanwhile."""
+        frozen: dict[Process, None] = {}
+        wardens: dict[Process, None] = {}
+        for _ in range(FREEZES):
+            appeared = [process for process in descendants(self.root) if process not in frozen | wardens]
+            if not appeared:
+                break
+            for process in appeared:
+                if is_warden(process):
+                    wardens[process] = None
+                else:
+                    send(process, _signal.SIGSTOP)
+                    frozen[process] = None
+        return list(frozen), list(wardens)
+
+    def _send(self, step: str, process: Process, *signals: int) -> None:
+        if send(process, *signals):
+            self.steps.setdefault(step, set()).add(process)
