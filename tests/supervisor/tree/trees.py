@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,6 +39,11 @@ def marked(mark: str) -> list[str]:
     return found
 
 
+def arguments_of(pid: int) -> list[str]:
+    """Return what everybody can read of how a process was started."""
+    return Path(f"/proc/{pid}/cmdline").read_text(errors="surrogateescape").split("\0")
+
+
 def descriptors() -> set[tuple[str, str]]:
     """Return what this process has open: number and target."""
     found = set()
@@ -55,9 +61,8 @@ def children() -> list[int]:
     return [int(pid) for thread in threads for pid in Path(f"/proc/self/task/{thread}/children").read_text().split()]
 
 
-def until(true: object, what: str, seconds: float = 20.0) -> None:
+def until(true: Callable[[], object], what: str, seconds: float = 20.0) -> None:
     """Wait, blocking, until a function says so."""
-    assert callable(true)
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, f"never: {what}"
