@@ -132,7 +132,11 @@ async def test_a_name_that_the_life_file_cannot_have_takes_the_lock_back(
     life = tree.recorded.life
     assert life is not None
     name = life.name
-    clock.token = lambda _=None: name
+
+    def same_again(nbytes: int | None = None) -> str:
+        return name
+
+    clock.token = same_again
     trees.launcher = SystemLauncher(clock, trees.alive)
     assert await trees.try_to_park(lock=True) is None
     assert not trees.lock_file.exists()
