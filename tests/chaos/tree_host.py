@@ -28,7 +28,7 @@ def say(**facts: object) -> None:
 
 
 def fork_now_and_then(workers: list[int]) -> None:
-    """Fork while trees are being parked, from another thread: at most 20 workers, that outlive us by a minute at most."""
+    """Fork while a tree is being parked, from another thread: 20 workers, which live for a minute at most."""
     for _ in range(20):
         pid = os.fork()
         if pid == 0:
@@ -62,7 +62,7 @@ async def run(folder: Path, keep_life: bool, step: str, command: list[str]) -> N
     if step == "fork":
         await asyncio.to_thread(forking.join)
         say(workers=workers)
-    while "ready" not in (folder / "out").read_text():
+    while "ready" not in (folder / "out").read_text():  # noqa: ASYNC110 - another process writes it
         await asyncio.sleep(0.005)
     say(ready=True)
     if step == "running":

@@ -1,4 +1,4 @@
-"""Commands whose trees are hard to stop: python -I -S tree_shapes.py SHAPE [ARGUMENT]. Each says `ready` when it stands.
+"""Commands whose trees are hard to stop: python -I -S tree_shapes.py SHAPE [ARGUMENT]. Each says `ready`.
 
 All are bounded: nothing forks without a count, and everything ends by itself after a minute.
 """
@@ -82,7 +82,12 @@ def daemons() -> None:
 
 def leader_obeys() -> None:
     """The command ends when asked, a grandchild does not."""
-    child(lambda: (child(ignore), sleep()))
+
+    def parent() -> None:
+        child(ignore)
+        sleep()
+
+    child(parent)
     time.sleep(0.05)
     say("ready")
     sleep()
@@ -118,7 +123,7 @@ def fan(most: str = "200") -> None:
 
 
 def hydra(depth: str = "7") -> None:
-    """Each process has two children, which have two: 2 ** depth at most, still growing when it says that it is ready."""
+    """Every process forks, again and again: 2 ** depth at most, still growing when it says that it is ready."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     say("ready")
     for _ in range(int(depth)):
@@ -138,15 +143,15 @@ def lost_leader() -> None:
     ctypes.CDLL(None).pthread_exit(None)
 
 
-def becomes_root() -> None:
-    """A process that the warden may not signal; it ends by itself."""
-    os.setresuid(0, 0, 0)
+def another_user() -> None:
+    """A process of a user whose processes the warden may not signal; it ends by itself."""
+    os.setresuid(65534, 65534, 65534)
     say("ready")
     time.sleep(1.0)
 
 
 if __name__ == "__main__":
     shapes = (
-        obedient, ignorers, sessions, daemons, leader_obeys, stopped, chain, fan, hydra, lost_leader, becomes_root,
+        obedient, ignorers, sessions, daemons, leader_obeys, stopped, chain, fan, hydra, lost_leader, another_user,
     )  # fmt: skip
     {shape.__name__: shape for shape in shapes}[sys.argv[1]](*sys.argv[2:])
