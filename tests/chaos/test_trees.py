@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,7 +50,7 @@ def trees(tmp_path: Path) -> Iterator[Trees]:
 async def test_nothing_of_a_tree_lives_on(trees: Trees, name: str, grace_s: float, least: int, by: str) -> None:
     tree = await trees.start(shape(name), lock=True)
     await trees.said(1)
-    tell = {
+    tell: dict[str, Callable[[], object]] = {
         "stop": lambda: tree.stop(grace_s),
         "end of file": tree.abandon,
         "SIGUSR1": lambda: trees.launcher.stop_tree(tree.recorded),
