@@ -110,10 +110,10 @@ async def measure(folder: Path, *, smoke: bool) -> list[Row]:
     memory = statistics.median([await bench.memory_bytes() for _ in range(min(rounds, 10))])
     os.close(bench.nothing)
     park, whole = (statistics.median(found) for found in zip(*starts, strict=True))
-    peer = {"peer": "python -I -S -c ''", "theirs": statistics.median(bare)}
+    peer, theirs = "python -I -S -c ''", statistics.median(bare)
     return [
-        row("a warden, parked, with lock and life file", park, "ms", **peer),
-        row("`true`, from parking to gone", whole, "ms", **peer),
+        row("a warden, parked, with lock and life file", park, "ms", peer=peer, theirs=theirs),
+        row("`true`, from parking to gone", whole, "ms", peer=peer, theirs=theirs),
         row("private memory of a warden", memory / 2**20, "MiB", least=5.0, wanted=2.0),
         row(
             "20 that ignore SIGTERM, gone after the grace", statistics.median(stubborn), "ms", least=100.0, wanted=30.0

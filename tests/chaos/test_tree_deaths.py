@@ -65,11 +65,14 @@ class Host:
     def judge(self) -> Busy | None:
         return asyncio.run(SystemLockFiles(SystemClock()).judge(self.folder / "reports.jsonl", Pids.UNKNOWN))
 
+    def has_nothing_left(self) -> bool:
+        return not marked(self.mark)
+
     def kill_what_is_left(self) -> None:
         for line in marked(self.mark):
             with suppress(ProcessLookupError):
                 os.kill(int(line.split()[0]), signal.SIGKILL)
-        until(lambda: not marked(self.mark), "what was killed ends")
+        until(self.has_nothing_left, "what was killed ends")
 
 
 StartHost = Callable[..., Host]
@@ -87,7 +90,7 @@ def start(tmp_path: Path) -> Iterator[StartHost]:
     for host in hosts:
         host.close()
         try:
-            until(lambda host=host: not marked(host.mark), "all that it had started is gone")
+            until(host.has_nothing_left, "all that it had started is gone")
         finally:
             host.kill_what_is_left()
 
