@@ -1,7 +1,7 @@
-"""python -I -S .../tree/warden/__main__.py openclaw SUPERVISOR END: how a warden is started, and known by others.
+"""python -I -S .../tree/warden/__main__.py [openclaw] SUPERVISOR END: how a warden is started, and known by others.
 
-`openclaw`, because a gateway takes away the lock of a process that has no such argument. SUPERVISOR: the pid of whoever
-starts it. END: the number of descriptors it is given. This file is compiled at each start: the rest is not.
+`openclaw`, where it holds a lock: a gateway takes away that of a process that has no such argument. SUPERVISOR: the pid
+of whoever starts it. END: the number of descriptors it is given. This file is compiled at each start: the rest is not.
 """
 
 import sys

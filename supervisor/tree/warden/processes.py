@@ -84,7 +84,8 @@ def resident_bytes(processes: list[Process]) -> int:
 
 
 def send(process: Process, *signals: int) -> bool:
-    """Send signals to a process, and to no other that has its pid by now; tell whether it got them alive."""
+    """Send signals to a process, and to no other that has its pid by now; tell whether it got one alive."""
+    got_one = False
     try:
         descriptor = posix.pidfd_open(process[0])
     except OSError:
@@ -95,8 +96,9 @@ def send(process: Process, *signals: int) -> bool:
             return False
         for number in signals:
             _signal.pidfd_send_signal(descriptor, number)
-    except OSError:
-        return False
+            got_one = True
+    except OSError:  # it may not be signalled; or the first signal was its end
+        return got_one
     finally:
         posix.close(descriptor)
-    return True
+    return got_one

@@ -19,6 +19,7 @@ class Stopping:
         self.root = root
         self.steps: dict[str, set[Process]] = {}
         self.patience_s = FIRST_PATIENCE_S
+        self.survivors: set[Process] = set()
         self.only_wardens_since: float | None = None
 
     def killed(self) -> int:
@@ -39,8 +40,7 @@ class Stopping:
         frozen, wardens = self._freeze()
         for process in frozen:
             self._send("SIGKILL", process, _signal.SIGKILL)
-        patience_s = self.patience_s
-        self.patience_s = min(2 * patience_s, LAST_PATIENCE_S)
+        patience_s = self.grown_patience_s({*frozen, *wardens})
         if frozen or not wardens:
             self.only_wardens_since = None
             return patience_s
@@ -52,21 +52,30 @@ class Stopping:
             self._send("SIGKILL to nested wardens", process, _signal.SIGKILL)
         return patience_s
 
+    def grown_patience_s(self, found: set[Process]) -> float:
+        """Return how long to wait before the next look: longer each time that nothing has changed."""
+        is_unchanged = found == self.survivors
+        self.survivors = found
+        self.patience_s = min(2 * self.patience_s, LAST_PATIENCE_S) if is_unchanged else FIRST_PATIENCE_S
+        return self.patience_s
+
     def _freeze(self) -> tuple[list[Process], list[Process]]:
         """Stop each process until no new one appears: what is killed one by one could fork meanwhile."""
-        frozen: dict[Process, None] = {}
-        wardens: dict[Process, None] = {}
+        frozen: list[Process] = []
+        wardens: list[Process] = []
+        known: set[Process] = set()
         for _ in range(FREEZES):
-            appeared = [process for process in descendants(self.root) if process not in frozen | wardens]
+            appeared = [process for process in descendants(self.root) if process not in known]
             if not appeared:
                 break
             for process in appeared:
+                known.add(process)
                 if is_warden(process):
-                    wardens[process] = None
+                    wardens.append(process)
                 else:
                     send(process, _signal.SIGSTOP)
-                    frozen[process] = None
-        return list(frozen), list(wardens)
+                    frozen.append(process)
+        return frozen, wardens
 
     def _send(self, step: str, process: Process, *signals: int) -> None:
         if send(process, *signals):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MEMORY_EVERY_S = 0.1
+LONGEST_SLEEP_S = 3600.0
 MOST_NAMES = 16
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -37,6 +38,7 @@ class Warden:
         self.leaving = self.orphaned = False
         self.unread = b""
         self.woken, self.wakeup = posix.pipe2(posix.O_NONBLOCK | posix.O_CLOEXEC)
+        self.nothing = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)  # now: once it runs it is too late
         self.poll = select.poll()
         self.obey: dict[str, Callable[..., None]] = {
             "files": self.note_files,
@@ -47,7 +49,7 @@ class Warden:
 
     def make_ready(self, supervisor: int, end: int) -> None:
         """Become the reaper of all that will be started; then let signals in, blocked since before we were started."""
-        for descriptor in {*map(int, posix.listdir("/proc/self/fd"))} - {self.woken, self.wakeup}:
+        for descriptor in {*map(int, posix.listdir("/proc/self/fd"))} - {self.woken, self.wakeup, self.nothing}:
             try:
                 if descriptor >= end:  # of our supervisor's process, and meant for others
                     posix.close(descriptor)
@@ -79,10 +81,10 @@ class Warden:
         """Do what is asked for, until no child is left, or what is left may stay."""
         while True:
             nothing_left = self.reap()
-            if (self.leaving and self.exited) or (nothing_left and self.kill_at is not None):
+            if nothing_left if self.kill_at is not None else self.leaving and self.exited:
                 return
             due_in_s = self.do_what_is_due()
-            self.listen(None if due_in_s is None else int(due_in_s * 1000) + 1)
+            self.listen(None if due_in_s is None else int(min(due_in_s, LONGEST_SLEEP_S) * 1000) + 1)
 
     def reap(self) -> bool:
         """Wait for all that has ended; tell whether no child is left."""
@@ -135,7 +137,12 @@ class Warden:
     def go(
         self, argv: list[bytes], env: dict[bytes, bytes], cwd: bytes | None, mask: list[int], most_bytes: int | None
     ) -> None:
-        """Start the command, in a process group of its own; keep nothing that is the command's."""
+        """Start the command, in a process group of its own; keep nothing that is the command's.
+
+        Not once it was told to stop: a supervisor that slept meanwhile does not know that others have its session.
+        """
+        if self.kill_at is not None:
+            return
         step = "cwd"
         try:
             if cwd is not None:
@@ -155,10 +162,8 @@ class Warden:
             self.most_bytes = most_bytes
             self.tell("started", self.command)
         posix.chdir("/")
-        nothing = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
         for descriptor in range(ORDERS):
-            posix.dup2(nothing, descriptor, inheritable=False)
-        posix.close(nothing)
+            posix.dup2(self.nothing, descriptor, inheritable=False)
 
     def leave(self) -> None:
         self.leaving = True
@@ -175,25 +180,33 @@ class Warden:
 
     def end(self) -> None:
         """Write the last word into the files in our name, remove those that are over, and say what was done."""
-        left = descendants(self.pid)[:MOST_NAMES] if self.leaving else []
+        left = descendants(self.pid)[:MOST_NAMES] if self.kill_at is None else []
         code, number = ("null" if value is None else str(value) for value in self.exited or (None, None))
         gone = f'{{"exitCode": {code}, "signal": {number}}}'.ljust(ROOM_FOR_GONE_BYTES).encode()
         for descriptor, folder, name, place, remove in self.files:
-            try:
-                posix.pwrite(descriptor, gone, place)
-                if remove == "always" or (remove == "orphaned" and self.orphaned):
-                    remove_if_same(descriptor, folder, name)
-            except OSError:  # a full disk; it has no name yet, or no longer; its folder may not be written to
-                continue
+            write_over(descriptor, gone, place)
+            if remove == "always" or (remove == "orphaned" and self.orphaned):
+                remove_if_same(descriptor, folder, name)
         steps = [f"{step}: {len(processes)}" for step, processes in self.stopping.steps.items()]
         self.tell("gone", self.stopping.killed(), [name_of(process) for process in left], steps)
 
 
+def write_over(descriptor: int, text: bytes, place: int) -> None:
+    """Write into a file, if that can be: on a disk that fails, its removal still says as much."""
+    try:
+        posix.pwrite(descriptor, text, place)
+    except OSError:
+        return
+
+
 def remove_if_same(descriptor: int, folder: int, name: str) -> None:
     """Remove a name if it is the open file's: its inode is nobody else's while it is open."""
-    opened, named = posix.fstat(descriptor), posix.stat(name, dir_fd=folder, follow_symlinks=False)
-    if (opened.st_dev, opened.st_ino) == (named.st_dev, named.st_ino):
-        posix.unlink(name, dir_fd=folder)
+    try:
+        opened, named = posix.fstat(descriptor), posix.stat(name, dir_fd=folder, follow_symlinks=False)
+        if (opened.st_dev, opened.st_ino) == (named.st_dev, named.st_ino):
+            posix.unlink(name, dir_fd=folder)
+    except OSError:  # it has no name yet, or no longer; its folder may not be written to
+        return
 
 
 def main(supervisor: int, end: int) -> None:
