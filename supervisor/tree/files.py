@@ -42,11 +42,15 @@ class _File:
         return Failure(Kind.ERROR, f"life file {self.place.path} cannot be made: {error.strerror}")
 
     def close(self) -> None:
-        if self.draft is not None:
+        if self.draft is not None and not self.is_linked:
             self.draft.discard()
-            if self.is_linked:
-                os.close(self.draft.descriptor)
-            self.draft = None
+        elif self.draft is not None:
+            os.close(self.draft.descriptor)
+        self.place.close()
+
+    def let_go_in_child(self) -> None:
+        if self.draft is not None:
+            os.close(self.draft.descriptor)
         self.place.close()
 
 
@@ -126,6 +130,13 @@ class Files:
                 self._is_open = False
                 for file in self._files:
                     file.close()
+
+    def let_go_in_child(self) -> None:
+        """Close what a forked child has got of them; a file that has no name yet may have one in passing: it stays."""
+        if self._is_open:
+            self._is_open = False
+            for file in self._files:
+                file.let_go_in_child()
 
     def reclaim(self) -> None:
         """Remove what a warden has left that was killed before it was told to go: nothing runs, as only we know."""

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from policies.failure import Kind
@@ -17,6 +17,9 @@ from supervisor.tree.contract import Death, Exited, LockWanted, RecordedTree, St
 from supervisor.tree.files import Files
 from supervisor.tree.spawn import spawn
 from supervisor.tree.system_tree import SystemTree
+
+DISMISSED_HAS_S = 1.0
+"""For a warden that does not answer, such as a Python that hangs as it starts: nothing runs below it yet."""
 
 
 class SystemLauncher:
@@ -75,7 +78,9 @@ def _start(streams: Streams, files: Files) -> SystemTree:
             words, their_words = os.pipe2(os.O_CLOEXEC)
             theirs.callback(os.close, their_words)
             ours.callback(os.close, words)
-            pid = spawn(streams, (their_orders, their_words, *files.descriptors()))
+            pid = spawn(
+                streams, (their_orders, their_words, *files.descriptors()), holds_lock=files.lock_path is not None
+            )
             ours.callback(_kill, pid)
             death = os.pidfd_open(pid)
             ours.callback(os.close, death)
@@ -91,15 +96,18 @@ def _start(streams: Streams, files: Files) -> SystemTree:
 
 def _kill(pid: int) -> None:
     """End a child that has nothing yet, and is not waited for: its pid is its own."""
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    with suppress(ProcessLookupError, ChildProcessError):  # this process ignores SIGCHLD, and it has ended
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 async def _undo(tree: SystemTree) -> None:
     """Have the warden of a tree that is not wanted end, and see it end, however often the caller is cancelled."""
     noted: list[asyncio.CancelledError] = []
     tree.dismiss()
+    late = asyncio.get_running_loop().call_later(DISMISSED_HAS_S, tree.kill_parked)
     await to_the_end(tree.gone(), noted.append)
+    late.cancel()
     tree.forget()
     if noted:
         raise noted[0]

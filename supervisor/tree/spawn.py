@@ -16,9 +16,10 @@ WARDEN = str(Path(__file__).absolute().with_name("warden") / "__main__.py")
 _OUT_OF_THE_WAY = 64  # above every descriptor that a warden is given: no copy is overwritten before it is made
 
 
-def spawn(streams: Streams, given: Sequence[int]) -> int:
+def spawn(streams: Streams, given: Sequence[int], *, holds_lock: bool) -> int:
     """Start a warden whose descriptors are the command's three, then the given ones; return its pid.
 
+    One that `holds_lock` has the argument `openclaw`: a gateway takes away the lock of a process that has not.
     Call it under FORKING. Raises OSError, and Failure where it is not known which Python this is.
     """
     if not sys.executable:
@@ -27,7 +28,8 @@ def spawn(streams: Streams, given: Sequence[int]) -> int:
     try:
         for descriptor in (*streams, *given):
             copies.append(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY))  # noqa: PERF401 - may raise
-        arguments = [sys.executable, "-I", "-S", WARDEN, "openclaw", str(os.getpid()), str(len(copies))]
+        named = ["openclaw"] if holds_lock else []
+        arguments = [sys.executable, "-I", "-S", WARDEN, *named, str(os.getpid()), str(len(copies))]
         return os.posix_spawn(
             sys.executable,
             arguments,

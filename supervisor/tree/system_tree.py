@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -68,12 +69,12 @@ class SystemTree:
 
     async def go(self, program: Program) -> int:
         assert self._program is None, "a tree goes once"
-        self._program, self._command = program, " ".join(program.argv)[:80]
         try:
             order = go_order(program)
         except NotStarted:
             self.dismiss()
             raise
+        self._program, self._command = program, " ".join(program.argv)[:80]
         self._channel.send("go", *order)
         started = await _result_of(self._started)
         if isinstance(started, NotStarted):
@@ -82,7 +83,7 @@ class SystemTree:
 
     async def exited(self) -> Exited:
         exited = await _result_of(self._exited)
-        if exited == NOT_SEEN and isinstance(self._gone.result(), TreeUnknown):
+        if exited == NOT_SEEN and self._gone.done() and isinstance(self._gone.result(), TreeUnknown):
             raise Failure(Kind.ERROR, f"the warden {self._recorded.pid} of {self._command} was killed")
         return exited
 
@@ -99,6 +100,12 @@ class SystemTree:
 
     def dismiss(self) -> None:
         self.stop(0.0)
+
+    def kill_parked(self) -> None:
+        """Kill the warden of a tree that was never told to go: there is nothing that it would leave."""
+        assert self._program is None, "nothing was started"
+        if not self._gone.done():
+            signal.pidfd_send_signal(self._death, signal.SIGKILL)
 
     async def gone(self) -> TreeGone | TreeUnknown:
         return await _result_of(self._gone)
@@ -141,10 +148,10 @@ class SystemTree:
         with FORKING:
             may_be_kept(self)
             self._channel.close()
+            with suppress(ChildProcessError):  # this process ignores SIGCHLD, or something in it waits for every child
+                os.waitid(os.P_PIDFD, self._death, os.WEXITED)
             os.close(self._death)
-        with suppress(ChildProcessError):  # this process ignores SIGCHLD, or something in it waits for every child
-            os.waitpid(self._recorded.pid, 0)
-        self._files.close()
+            self._files.close()
         _settle(self._is_ready, False)
         gone = self._judge()
         lost = NotStarted(
@@ -174,7 +181,7 @@ class SystemTree:
         """Close what a forked child has got of it, without touching its copy of the loop."""
         os.close(self._death)
         self._channel.let_go_in_child()
-        self._files.close()
+        self._files.let_go_in_child()
 
 
 async def _result_of(future: "asyncio.Future[T]") -> T:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import resource
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,13 @@ async def test_a_lock_that_others_took_away_is_not_removed_by_the_warden(trees: 
     await trees.finish(tree)
     assert trees.lock_file.read_text() == "another's"
     trees.lock_file.unlink()
+
+
+async def test_a_disk_that_fails_at_the_end_does_not_keep_the_lock(trees: Trees) -> None:
+    tree = await trees.start(["true"], lock=True)
+    resource.prlimit(tree.recorded.pid, resource.RLIMIT_FSIZE, (0, 0))
+    await trees.finish(tree)
+    assert not trees.lock_file.exists()
 
 
 async def test_a_place_that_cannot_have_a_lock_is_invalid(trees: Trees) -> None:
@@ -197,6 +205,20 @@ async def test_parking_is_cancelled_twice_and_still_leaves_nothing(trees: Trees)
     with pytest.raises(asyncio.CancelledError):
         await parking
     trees.assert_nothing_is_left()
+
+
+async def test_a_python_that_hangs_as_it_starts_is_given_up_with_the_parking(
+    trees: Trees, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging = tmp_path / "python"
+    hanging.write_text("#!/bin/sh\nexec sleep 60\n")
+    hanging.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(hanging))
+    parking = asyncio.ensure_future(trees.try_to_park(lock=True))
+    await asyncio.sleep(0.05)
+    parking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await parking
 
 
 async def test_go_can_be_cancelled_at_any_moment_and_the_tree_be_stopped(trees: Trees) -> None:

@@ -1,5 +1,6 @@
 """Trees that others have started: stopped by their record, and judged by their life files."""
 
+import asyncio
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import pytest
 
 from supervisor.lock.contents import warden_payload
 from supervisor.owner import this_process
-from supervisor.tree.contract import Death, Exited, RecordedTree, TreeGone, TreeUnknown
+from supervisor.tree.contract import Death, Exited, NotStarted, RecordedTree, TreeGone, TreeUnknown
 from supervisor.tree.recorded import read_life, stop_tree, tree_gone
 from tests.supervisor.tree.trees import IGNORE, SLEEP, Trees, marked, python, until
 
@@ -76,6 +77,23 @@ async def test_a_recorded_tree_is_stopped_by_others_and_says_so_in_its_life_file
     assert isinstance(await tree.gone(), TreeGone)
     assert trees.launcher.tree_gone(recorded) == (Death.GONE, Exited(None, signal.SIGKILL))
     assert not trees.launcher.stop_tree(recorded)
+    tree.forget()
+    trees.assert_nothing_is_left()
+
+
+@pytest.mark.processes
+async def test_a_tree_that_others_have_stopped_while_it_was_parked_does_not_go(tmp_path: Path) -> None:
+    trees = Trees(tmp_path)
+    tree = await trees.park()
+    os.kill(tree.recorded.pid, signal.SIGSTOP)  # so that it finds both words at once when it goes on
+    going = asyncio.ensure_future(tree.go(trees.program(["touch", str(tmp_path / "it ran")])))
+    await asyncio.sleep(0)
+    assert trees.launcher.stop_tree(tree.recorded)
+    os.kill(tree.recorded.pid, signal.SIGCONT)
+    with pytest.raises(NotStarted, match="ended before it could start touch"):
+        await going
+    assert isinstance(await tree.gone(), TreeGone)
+    assert not (tmp_path / "it ran").exists()
     tree.forget()
     trees.assert_nothing_is_left()
 

@@ -70,6 +70,18 @@ async def test_a_grace_can_be_hastened_and_not_lengthened(trees: Trees) -> None:
     tree.forget()
 
 
+async def test_a_grace_without_end_is_still_hastened(trees: Trees) -> None:
+    tree = await trees.start(python(IGNORE + "say('ready');" + SLEEP))
+    await trees.said(1)
+    tree.stop(float("inf"))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await tree.gone()
+    tree.hasten()
+    assert isinstance(await tree.gone(), TreeGone)
+    tree.forget()
+
+
 async def test_after_its_exit_what_it_started_lives_until_the_word_is_given(trees: Trees) -> None:
     tree = await trees.start(["sh", "-c", "sleep 60 & exit 0"])
     assert await tree.exited() == Exited(0, None)
@@ -101,6 +113,14 @@ async def test_nothing_is_left_before_the_command_has_exited(trees: Trees) -> No
     await trees.finish(tree)
 
 
+async def test_what_might_have_been_left_is_stopped_if_that_is_asked_for_before_the_command_exits(trees: Trees) -> None:
+    tree = await trees.start(["sh", "-c", "(trap '' TERM; echo ready; exec sleep 60) & wait"])
+    await trees.said(1)
+    tree.leave()
+    gone = await trees.finish(tree, grace_s=0.05)
+    assert (gone.killed, gone.left) == (2, ())
+
+
 async def test_arguments_environment_and_folder_reach_the_command_byte_for_byte(trees: Trees, tmp_path: Path) -> None:
     odd = os.fsdecode(b"\xff\xfe \n'\"")
     code = "say([os.fsencode(a) for a in sys.argv[1:]], os.environb[b'ODD'], len(os.environb), os.getcwd())"
@@ -124,10 +144,11 @@ async def test_two_hundred_kilobytes_of_arguments_arrive(trees: Trees) -> None:
     await trees.finish(tree)
 
 
-async def test_the_warden_does_not_carry_the_command_in_its_arguments(trees: Trees) -> None:
-    tree = await trees.start(["sleep", "61.5"])
+@pytest.mark.parametrize("lock", [False, True])
+async def test_a_warden_is_named_for_its_lock_and_does_not_carry_the_command(trees: Trees, *, lock: bool) -> None:
+    tree = await trees.start(["sleep", "61.5"], lock=lock)
     arguments = arguments_of(tree.recorded.pid)
-    assert "openclaw" in arguments
+    assert ("openclaw" in arguments) is lock
     assert not any("61.5" in argument for argument in arguments)
     await trees.finish(tree)
 
@@ -162,6 +183,14 @@ say(ignored, sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())), int(status['S
         signal.signal(signal.SIGUSR2, before)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGWINCH])
     assert await trees.said(1) == [f"[] [{signal.SIGWINCH!r}] 0"]
+    await trees.finish(tree)
+
+
+async def test_no_signal_is_ignored_or_blocked_in_the_command(trees: Trees) -> None:
+    tree = await trees.start(["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"])
+    await tree.exited()
+    glibc_keeps = 0b11 << 31  # two signals of its own
+    assert [int(line.split()[1], 16) & ~glibc_keeps for line in await trees.said(2)] == [0, 0]
     await trees.finish(tree)
 
 
@@ -204,10 +233,10 @@ async def test_a_command_that_cannot_be_started_says_why_and_its_tree_is_over(
     with pytest.raises(NotStarted, match=message.replace("(", r"\(")) as raised:
         await tree.go(Program(argv, trees.env, cwd))
     assert (raised.value.kind, raised.value.exit_code) == (Kind.INVALID, exit_code)
+    assert await tree.exited() == Exited(None, None)
     gone = await tree.gone()
     assert isinstance(gone, TreeGone)
     assert gone.killed == 0
-    assert await tree.exited() == Exited(None, None)
     tree.forget()
 
 
