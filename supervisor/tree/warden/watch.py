@@ -116,20 +116,29 @@ class Warden:
         return self.sample_at - now
 
     def listen(self, timeout_ms: int | None) -> None:
-        """Wait for a signal, for an order, or until something is due."""
-        for descriptor, _ in self.poll.poll(timeout_ms):
-            said = posix.read(descriptor, 65536)
-            if descriptor == self.woken:
-                if _signal.SIGUSR1 in said:
-                    self.stop(0.0)
-            elif said:
-                orders, self.unread = unpacked(self.unread + said)
-                for order, *arguments in orders:
-                    self.obey[order](*arguments)
-            else:
-                self.orphaned = True
-                self.poll.unregister(ORDERS)
-                self.stop(0.0)
+        """Wait for a signal, for an order, or until something is due. A signal comes before every order."""
+        ready = [descriptor for descriptor, _ in self.poll.poll(timeout_ms)]
+        self.heed_signals()  # even if poll does not know of one: it came while we were stopped, and poll was over
+        if ORDERS not in ready:
+            return
+        said = posix.read(ORDERS, 65536)
+        if said:
+            orders, self.unread = unpacked(self.unread + said)
+            for order, *arguments in orders:
+                self.obey[order](*arguments)
+        else:
+            self.orphaned = True
+            self.poll.unregister(ORDERS)
+            self.stop(0.0)
+
+    def heed_signals(self) -> None:
+        """Stop, if a recovery asks for it; what ended, others find out."""
+        try:
+            numbers = posix.read(self.woken, 65536)
+        except BlockingIOError:
+            return
+        if _signal.SIGUSR1 in numbers:
+            self.stop(0.0)
 
     def note_files(self, files: tuple[tuple[int, int, str, int, str], ...]) -> None:
         self.files = files

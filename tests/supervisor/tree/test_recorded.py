@@ -86,6 +86,7 @@ async def test_a_tree_that_others_have_stopped_while_it_was_parked_does_not_go(t
     trees = Trees(tmp_path)
     tree = await trees.park()
     os.kill(tree.recorded.pid, signal.SIGSTOP)  # so that it finds both words at once when it goes on
+    os.waitid(os.P_PID, tree.recorded.pid, os.WSTOPPED | os.WNOWAIT)  # noqa: ASYNC222 - it is stopped at once
     going = asyncio.ensure_future(tree.go(trees.program(["touch", str(tmp_path / "it ran")])))
     await asyncio.sleep(0)
     assert trees.launcher.stop_tree(tree.recorded)
