@@ -48,9 +48,9 @@ class Bench:
         self.lock = LockWanted(folder / "reports.jsonl", 60.0)
         self.nothing = os.open(os.devnull, os.O_RDWR)
 
-    async def park(self, stdout: int | None = None) -> SystemTree:
+    async def park(self, stdout: int | None = None, *, lock: bool = True) -> SystemTree:
         streams = Streams(self.nothing, self.nothing if stdout is None else stdout, self.nothing)
-        tree = await self.launcher.park(streams, self.lock)
+        tree = await self.launcher.park(streams, self.lock if lock else None)
         assert tree is not None
         return tree
 
@@ -72,10 +72,13 @@ class Bench:
         return (parked - began) * 1e3, (time.perf_counter() - began) * 1e3
 
     async def memory_bytes(self) -> int:
+        """Return what a warden costs beside another: what they share counts for none."""
+        other = await self.park(lock=False)
         tree = await self.park()
         await tree.go(Program(["sleep", "60"], dict(os.environ)))
         held = private_bytes(tree.recorded.pid)
         await self.end(tree, 0.0)
+        await self.end(other, 0.0)
         return held
 
     async def stubborn_ms(self) -> float:
@@ -99,6 +102,17 @@ def bare_ms() -> float:
     return (time.perf_counter() - began) * 1e3
 
 
+def bare_bytes() -> int:
+    """Return the private memory of an interpreter that does nothing."""
+    command = [sys.executable, "-I", "-S", "-c", "print('ready', flush=True); input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        held = private_bytes(process.pid)
+        process.communicate(b"\n")
+    return held
+
+
 async def measure(folder: Path, *, smoke: bool) -> list[Row]:
     bench, rounds = Bench(folder), 3 if smoke else 40
     await bench.start_ms()
@@ -114,7 +128,8 @@ async def measure(folder: Path, *, smoke: bool) -> list[Row]:
     return [
         row("a warden, parked, with lock and life file", park, "ms", peer=peer, theirs=theirs),
         row("`true`, from parking to gone", whole, "ms", peer=peer, theirs=theirs),
-        row("private memory of a warden", memory / 2**20, "MiB", least=5.0, wanted=2.0),
+        row("private memory of one more warden", memory / 2**20, "MiB", least=5.0, wanted=2.0),
+        row("the same, beside its interpreter's own", memory / 2**20, "MiB", peer=peer, theirs=bare_bytes() / 2**20),
         row(
             "20 that ignore SIGTERM, gone after the grace", statistics.median(stubborn), "ms", least=100.0, wanted=30.0
         ),
