@@ -233,9 +233,24 @@ async def test_a_nested_tree_is_stopped_by_its_own_warden_which_says_so_in_its_f
     tree = await trees.start(nested_command(inner, "stay", "ignorers"))
     nested = json.loads((await trees.said(2))[0])
     gone = await trees.finish(tree, 0.05)
+    assert gone.steps[0] == "SIGTERM: 22"  # its supervisor and what runs there, not its warden
     assert "SIGKILL to nested wardens: 1" not in gone.steps
     assert tree_gone(RecordedTree(nested["warden"], nested["starttime"], Path(nested["life"])))[0] is Death.GONE
     assert not (inner / "reports.jsonl.lock").exists()
+    trees.assert_nothing_is_left()
+
+
+async def test_a_nested_warden_is_given_time_to_end_by_itself(tmp_path: Path) -> None:
+    trees = Trees(tmp_path)
+    tree = await trees.start(nested_command(tmp_path / "inner", "stay", "ignorers"))
+    nested = json.loads((await trees.said(2))[0])
+    os.kill(nested["warden"], signal.SIGSTOP)
+    tree.stop(0.0)
+    await asyncio.sleep(0.3)
+    os.kill(nested["warden"], signal.SIGCONT)
+    gone = await trees.finish(tree)
+    assert "SIGKILL to nested wardens: 1" not in gone.steps
+    assert tree_gone(RecordedTree(nested["warden"], nested["starttime"], Path(nested["life"])))[0] is Death.GONE
     trees.assert_nothing_is_left()
 
 

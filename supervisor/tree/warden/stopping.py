@@ -37,7 +37,7 @@ class Stopping:
 
         Nested wardens go last: each stops its own tree, and says so in its files, once its supervisor is dead.
         """
-        frozen, wardens = self._freeze()
+        frozen, wardens = self.freeze()
         for process in frozen:
             self._send("SIGKILL", process, _signal.SIGKILL)
         patience_s = self.grown_patience_s({*frozen, *wardens})
@@ -59,8 +59,8 @@ class Stopping:
         self.patience_s = min(2 * self.patience_s, LAST_PATIENCE_S) if is_unchanged else FIRST_PATIENCE_S
         return self.patience_s
 
-    def _freeze(self) -> tuple[list[Process], list[Process]]:
-        """Stop each process until no new one appears: what is killed one by one could fork meanwhile."""
+    def freeze(self) -> tuple[list[Process], list[Process]]:
+        """Stop each process until no new one appears; what is killed one by one could fork meanwhile. Wardens apart."""
         frozen: list[Process] = []
         wardens: list[Process] = []
         known: set[Process] = set()

@@ -127,3 +127,5 @@ async def test_a_warden_killed_while_it_is_parked_leaves_nothing(tmp_path: Path)
     os.kill(tree.recorded.pid, signal.SIGKILL)
     assert isinstance(await tree.gone(), TreeGone)
     trees.assert_nothing_is_left()
+    with pytest.raises(NotStarted, match="ended before it could start"):
+        await tree.go(trees.program(["sleep", "60"]))
