@@ -9,6 +9,9 @@ import posix
 Process = tuple[int, int]
 """Pid, and start time in clock ticks: together they mean one process for ever."""
 
+KERNEL_LISTS_CHILDREN = posix.access(f"/proc/self/task/{posix.getpid()}/children", posix.R_OK)
+"""Nearly all do (CONFIG_PROC_CHILDREN)."""
+
 _MOST_TEXT = 80
 
 
@@ -41,11 +44,19 @@ def facts_of(pid: int) -> tuple[int, int, bool] | None:
 
 def children(pid: int) -> list[int]:
     """Return the children of all threads of a process, as far as can be told while they come and go."""
+    if not KERNEL_LISTS_CHILDREN:
+        return children_by_their_parent(pid)
     try:
         threads = posix.listdir(f"/proc/{pid}/task")
     except OSError:
         return []
     return [int(child) for thread in threads for child in read(f"/proc/{pid}/task/{thread}/children").split()]
+
+
+def children_by_their_parent(pid: int) -> list[int]:
+    """Return the same, dearly: each process says whose child it is."""
+    processes = [int(name) for name in posix.listdir("/proc") if name.isdigit()]
+    return [process for process in processes if (facts_of(process) or (0,))[0] == pid]
 
 
 def descendants(root: int) -> list[Process]:

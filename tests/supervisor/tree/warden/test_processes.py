@@ -9,7 +9,16 @@ from collections.abc import Iterator
 import pytest
 
 from supervisor.owner import starttime_of
-from supervisor.tree.warden.processes import Process, descendants, facts_of, is_warden, name_of, send
+from supervisor.tree.warden.processes import (
+    Process,
+    children,
+    children_by_their_parent,
+    descendants,
+    facts_of,
+    is_warden,
+    name_of,
+    send,
+)
 
 pytestmark = pytest.mark.processes
 
@@ -30,6 +39,11 @@ def test_its_facts_are_read_whatever_it_is_called(process: Process) -> None:
     assert facts_of(process[0]) == (os.getpid(), process[1], False)
     assert process in descendants(os.getpid())
     assert name_of(process).startswith(f"process {process[0]} (")
+
+
+def test_its_parent_can_be_found_without_the_kernels_lists(process: Process) -> None:
+    assert sorted(children_by_their_parent(os.getpid())) == sorted(children(os.getpid()))
+    assert process[0] in children_by_their_parent(os.getpid())
 
 
 def test_a_signal_that_is_not_for_this_process_is_not_sent(process: Process) -> None:
