@@ -34,6 +34,17 @@ async def test_a_commands_status_or_signal_is_told(trees: Trees, code: str, exit
     await trees.finish(tree)
 
 
+async def test_the_end_of_something_else_is_not_taken_for_the_commands(trees: Trees) -> None:
+    tree = await trees.start(["sh", "-c", "(setsid sh -c 'sleep 0.1; exit 7' &); echo ready; exec sleep 60"])
+    await trees.said(1)
+    until(lambda: len(marked(trees.mark)) == 1, "the daemon has ended")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await tree.exited()
+    await trees.finish(tree)
+    assert await tree.exited() == Exited(None, signal.SIGKILL)
+
+
 async def test_a_command_that_obeys_sigterm_ends_within_the_grace(trees: Trees) -> None:
     tree = await trees.start(["sleep", "60"])
     gone = await trees.finish(tree, grace_s=30.0)
@@ -263,10 +274,23 @@ async def test_the_program_is_looked_for_in_the_commands_own_path_from_its_own_f
     await trees.finish(tree)
 
 
+async def test_where_the_command_has_no_path_ours_is_not_searched(
+    trees: Trees, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "only-here").symlink_to("/bin/echo")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    tree = await trees.park()
+    with pytest.raises(NotStarted, match="not found in PATH"):
+        await tree.go(Program(["only-here"], {}))
+    await tree.gone()
+    tree.forget()
+
+
 async def test_memory_over_the_ceiling_is_told_once_and_stops_nothing(trees: Trees) -> None:
     code = "import time\nhere = bytearray(60_000_000)\nif os.fork() == 0: here = b'y' * 60_000_000\ntime.sleep(60)"
     tree = await trees.start(python(code), max_rss_bytes=100_000_000)
     assert await asyncio.wait_for(asyncio.shield(tree.over_memory), 20) > 100_000_000
+    await asyncio.sleep(0.3)
     assert len(marked(trees.mark)) == 2
     await trees.finish(tree)
 

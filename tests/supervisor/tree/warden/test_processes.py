@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from queue import Queue
 
 import pytest
 
@@ -17,20 +19,29 @@ from supervisor.tree.warden.processes import (
     facts_of,
     is_warden,
     name_of,
+    read,
     send,
 )
+from tests.supervisor.tree.trees import until
 
 pytestmark = pytest.mark.processes
 
-SLEEP = "import time; time.sleep(60)"
+NAME = "a) Z 1"
+CODE = f"open('/proc/self/comm', 'w').write({NAME!r}); import time; time.sleep(60)"
+
+
+def new_process() -> tuple["subprocess.Popen[bytes]", Process]:
+    popen = subprocess.Popen([sys.executable, "-I", "-S", "-c", CODE])
+    until(lambda: read(f"/proc/{popen.pid}/comm") == NAME.encode() + b"\n", "it has its odd name")
+    starttime = starttime_of(popen.pid)
+    assert starttime is not None
+    return popen, (popen.pid, starttime)
 
 
 @pytest.fixture
 def process() -> Iterator[Process]:
-    popen = subprocess.Popen([sys.executable, "-I", "-S", "-c", SLEEP, ") Z 1"])
-    starttime = starttime_of(popen.pid)
-    assert starttime is not None
-    yield popen.pid, starttime
+    popen, process = new_process()
+    yield process
     popen.kill()
     popen.wait()
 
@@ -44,6 +55,25 @@ def test_its_facts_are_read_whatever_it_is_called(process: Process) -> None:
 def test_its_parent_can_be_found_without_the_kernels_lists(process: Process) -> None:
     assert sorted(children_by_their_parent(os.getpid())) == sorted(children(os.getpid()))
     assert process[0] in children_by_their_parent(os.getpid())
+
+
+def test_children_of_every_thread_are_found() -> None:
+    started: Queue[tuple[subprocess.Popen[bytes], Process]] = Queue()
+    may_end = threading.Event()
+
+    def start_and_stay() -> None:
+        started.put(new_process())
+        may_end.wait()
+
+    thread = threading.Thread(target=start_and_stay)
+    thread.start()
+    popen, process = started.get()
+    found = descendants(os.getpid())
+    may_end.set()
+    thread.join()
+    popen.kill()
+    popen.wait()
+    assert process in found
 
 
 def test_a_signal_that_is_not_for_this_process_is_not_sent(process: Process) -> None:
