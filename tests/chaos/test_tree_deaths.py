@@ -115,7 +115,7 @@ def test_a_supervisor_killed_at_any_step_leaves_no_process_and_no_lock(
 
 
 def test_a_forked_worker_of_the_host_keeps_no_tree_and_no_lock(start: StartHost) -> None:
-    host = start("fork", "ignorers")
+    host = start("fork", "ignorers", keep=True)
     recorded = host.recorded()
     workers = host.line()["workers"]
     assert host.line() == {"ready": True}
@@ -125,7 +125,7 @@ def test_a_forked_worker_of_the_host_keeps_no_tree_and_no_lock(start: StartHost)
         until(lambda: all("tree_host" in line for line in marked(host.mark)), "the tree is gone, the workers are not")
         assert len(marked(host.mark)) == len(workers) == 20
         assert not host.lock_file.exists()
-        assert os.listdir(host.alive) == []
+        until(lambda: tree_gone(recorded)[0] is Death.GONE, "nobody keeps its life file open")
     finally:
         host.kill_what_is_left()
 
