@@ -33,7 +33,9 @@ def start() -> Iterator[Callable[[str], int]]:
     for process in started:
         _kill_below(process.pid)
         process.kill()
-        process.communicate()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def _kill_below(pid: int) -> None:
@@ -46,7 +48,7 @@ def _kill_below(pid: int) -> None:
     until(nothing_is_left, "what was started ends")
 
 
-@pytest.mark.parametrize("shape", ["fan", "hydra"] * 3)
+@pytest.mark.parametrize("shape", ["fan", "hydra", *["hydra 8 0.0005"] * 12])
 def test_all_that_lives_is_frozen(start: Callable[[str], int], shape: str) -> None:
     root = start(shape)
     frozen, wardens = Stopping(root).freeze()

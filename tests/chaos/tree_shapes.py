@@ -122,13 +122,13 @@ def fan(most: str = "200") -> None:
     sleep()
 
 
-def hydra(depth: str = "7") -> None:
+def hydra(depth: str = "7", pause_s: str = "0.005") -> None:
     """Every process forks, again and again: 2 ** depth at most, still growing when it says that it is ready."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     say("ready")
     for _ in range(int(depth)):
         os.fork()
-        time.sleep(0.005)
+        time.sleep(float(pause_s))
     sleep()
 
 
