@@ -32,12 +32,17 @@ def read(path: str) -> bytes:
     return whole
 
 
+def fields_of(pid: int) -> list[bytes]:
+    """Return what /proc/<pid>/stat says, from the third field on: the state is the first. Empty: it is gone."""
+    stat = read(f"/proc/{pid}/stat")
+    return stat[stat.rindex(b")") + 2 :].split() if stat else []  # the name before it may hold anything, ")" too
+
+
 def facts_of(pid: int) -> tuple[int, int, bool] | None:
     """Return a process's parent, its start time, and whether it is dead and only not waited for; None: it is gone."""
-    stat = read(f"/proc/{pid}/stat")
-    if not stat:
+    fields = fields_of(pid)
+    if not fields:
         return None
-    fields = stat[stat.rindex(b")") + 2 :].split()  # the name before it may hold anything, ")" too
     # The first thread of a living process may have ended: then it shows as a zombie that has other threads.
     return int(fields[1]), int(fields[19]), fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
 
@@ -80,6 +85,12 @@ def is_warden(process: Process) -> bool:
     """Tell whether it is a warden like this one, of whatever installation."""
     arguments = read(f"/proc/{process[0]}/cmdline").split(b"\0")
     return arguments[1:3] == [b"-I", b"-S"] and arguments[3].endswith(b"/tree/warden/__main__.py")
+
+
+def may_still_fork(process: Process) -> bool:
+    """Tell whether a process runs on that was told to stop: a fork that it was about goes through."""
+    fields = fields_of(process[0])
+    return bool(fields) and int(fields[19]) == process[1] and fields[0] in (b"R", b"S")
 
 
 def name_of(process: Process) -> str:

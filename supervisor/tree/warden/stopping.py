@@ -1,12 +1,14 @@
 """How a tree is stopped: ask, and after the grace freeze and kill, again and again, until waitpid says it is gone."""
 
 import _signal  # type: ignore[import-not-found] # see processes.py
+import posix
 
-from .processes import Process, descendants, is_warden, send
+from .processes import Process, descendants, is_warden, may_still_fork, send
 
 NESTED_WARDENS_HAVE_S = 1.0
-FREEZES = 50
-"""Passes over the tree before what was found is killed. Two or three beat a fork bomb: what is frozen forks no more."""
+FREEZES = 200
+"""Passes over the tree, at most, before what was found is killed. A few beat a fork bomb: what stands forks no more.
+On a busy machine it takes more until each is seen to stand."""
 
 FIRST_PATIENCE_S, LAST_PATIENCE_S = 0.01, 1.0
 """When to kill again, if no child's end calls for it before: each time later, for what may not be signalled."""
@@ -60,21 +62,29 @@ class Stopping:
         return self.patience_s
 
     def freeze(self) -> tuple[list[Process], list[Process]]:
-        """Stop each process until no new one appears; what is killed one by one could fork meanwhile. Wardens apart."""
+        """Stop each process until no new one appears, and each was seen to stand; return them, and wardens apart.
+
+        What is killed one by one could fork meanwhile.
+        """
         frozen: list[Process] = []
         wardens: list[Process] = []
         known: set[Process] = set()
+        told: list[Process] = []
         for _ in range(FREEZES):
+            told = [process for process in told if may_still_fork(process)]  # before the walk: then it misses none
             appeared = [process for process in descendants(self.root) if process not in known]
-            if not appeared:
+            if not appeared and not told:
                 break
+            if not appeared:
+                posix.sched_yield()
             for process in appeared:
                 known.add(process)
                 if is_warden(process):
                     wardens.append(process)
                 else:
-                    send(process, _signal.SIGSTOP)
                     frozen.append(process)
+                    if send(process, _signal.SIGSTOP):
+                        told.append(process)
         return frozen, wardens
 
     def _send(self, step: str, process: Process, *signals: int) -> None:
