@@ -72,6 +72,12 @@ def in_initial_pid_namespace() -> bool:
     )
 
 
+def starttime_of(pid: int) -> int | None:
+    """Return when a process of this namespace was started, in clock ticks after boot; None: it is gone."""
+    stat = _stat(pid)
+    return None if stat is None else stat.starttime
+
+
 def foreign_alive(pid: int, starttime: int | None, pids: Pids) -> bool | None:
     """Tell whether the process lives that wrote `pid` and `starttime` as it saw them itself. None: cannot be judged.
 
@@ -96,9 +102,12 @@ def foreign_alive(pid: int, starttime: int | None, pids: Pids) -> bool | None:
 
 
 def gateway_visible() -> bool:
-    """Tell whether an OpenClaw gateway is among the processes that can be seen from here."""
+    """Tell whether an OpenClaw gateway is among the processes of our pid namespace.
+
+    One in a container below ours is not: the pids that it writes are its container's.
+    """
     mine = os.getpid()
-    return any(_is_gateway(_arguments(pid)) for pid in _processes() if pid != mine)
+    return any(_is_gateway(_arguments(pid)) and _is_of_our_namespace(pid) for pid in _processes() if pid != mine)
 
 
 def _alive_anywhere(pid: int, starttime: int | None) -> bool | None:
@@ -161,6 +170,13 @@ def _pids_on_each_level(process: int) -> list[int]:
         if line.startswith(b"NSpid:"):
             return [int(pid) for pid in line.split()[1:]]
     return []
+
+
+def _is_of_our_namespace(process: int) -> bool:
+    try:
+        return len(_pids_on_each_level(process)) == 1  # this /proc counts from our own level downwards
+    except PermissionError:
+        return False
 
 
 def _boot_offset(process: int | str) -> bytes:

@@ -28,12 +28,20 @@ class OwnedBy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OurPart:
-    """The table that Turnkeeper adds. `gone`: the warden wrote, as its last act, that its tree is gone."""
+    """The table that Turnkeeper adds.
+
+    Attributes:
+        gone: the warden wrote, as its last act, that its tree is gone.
+        exit_code: of a warden's command, with `gone`; None where it died by a signal, or never ran.
+        signal: the number of the signal that it died by.
+    """
 
     owned_by: OwnedBy
     boot_id: str
     host: str
     gone: bool
+    exit_code: int | None = None
+    signal: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +55,48 @@ class Contents:
 
 
 @functools.cache
-def _frame_of(_pid: int) -> tuple[str, str]:
+def _own_frame(_pid: int) -> tuple[str, str]:
     """Return the parts of a payload that are the same for every lock of this process."""
     me = this_process()
-    start = "" if me.starttime is None else f',\n  "starttime": {me.starttime}'
+    return _frame(OwnedBy.PROCESS, me.pid, me.starttime)
+
+
+def _frame(owned_by: OwnedBy, pid: int, starttime: int | None) -> tuple[str, str]:
+    me = this_process()
+    start = "" if starttime is None else f',\n  "starttime": {starttime}'
     ours = {
-        "owner": OwnedBy.PROCESS.value,
+        "owner": owned_by.value,
         "bootId": me.boot_id,
         "host": me.host,
         "pidNamespace": me.pid_namespace,
         "initStart": me.init_start,
     }
     table = json.dumps(ours, indent=4)[:-2]
-    return f'{{\n  "pid": {me.pid},\n  "createdAt": "', f'{start},\n  "turnkeeper": {table},\n    "nonce": "'
+    return f'{{\n  "pid": {pid},\n  "createdAt": "', f'{start},\n  "turnkeeper": {table},\n    "nonce": "'
 
 
 def payload(*, created_unix: float, max_hold_s: float, nonce: str) -> bytes:
     """Return the bytes of a new lock of this process: JSON, indented by 2, OpenClaw's keys first."""
-    head, middle = _frame_of(os.getpid())
+    return _fill(_own_frame(os.getpid()), created_unix, max_hold_s, nonce, "").encode()
+
+
+def warden_payload(
+    pid: int, starttime: int | None, *, created_unix: float, max_hold_s: float, nonce: str, room_bytes: int
+) -> tuple[bytes, int]:
+    """Return the bytes of a file in the name of a warden, a child of this process, and where in it goes its last word.
+
+    There it has `null` and room for a JSON value of so many bytes, so that `gone` can be written on a full disk.
+    """
+    gone = ',\n    "gone": '
+    frame = _frame(OwnedBy.WARDEN, pid, starttime)
+    text = _fill(frame, created_unix, max_hold_s, nonce, gone + "null".ljust(room_bytes)).encode()
+    return text, text.rindex(gone.encode()) + len(gone)
+
+
+def _fill(frame: tuple[str, str], created_unix: float, max_hold_s: float, nonce: str, gone: str) -> str:
+    head, middle = frame
     hold_ms = round(max_hold_s * 1000)
-    return f'{head}{iso_utc(created_unix)}",\n  "maxHoldMs": {hold_ms}{middle}{nonce}"\n  }}\n}}\n'.encode()
+    return f'{head}{iso_utc(created_unix)}",\n  "maxHoldMs": {hold_ms}{middle}{nonce}"{gone}\n  }}\n}}\n'
 
 
 def parse(raw: bytes) -> Contents | str:
@@ -102,4 +132,7 @@ def _our_part(table: Any) -> OurPart | str:
     owner, boot_id, host = (table.get(key) for key in ("owner", "bootId", "host"))
     if owner not in tuple(OwnedBy) or not isinstance(boot_id, str) or not isinstance(host, str):
         return "its turnkeeper table does not say whose it is"
-    return OurPart(OwnedBy(owner), boot_id, host, gone=bool(table.get("gone")))
+    gone = table.get("gone")
+    ended = gone if isinstance(gone, dict) else {}
+    code, signal = (value if type(value) is int else None for value in map(ended.get, ("exitCode", "signal")))
+    return OurPart(OwnedBy(owner), boot_id, host, bool(gone), code, signal)

@@ -1,17 +1,11 @@
 """A lock file that this process holds, and what becomes of it in a forked child: there it is nobody's."""
 
 import os
-import threading
 from pathlib import Path
 
 from supervisor.lock import lock_file
+from supervisor.lock.forking import FORKING, let_no_child_keep, may_be_kept
 from supervisor.lock.lock_file import Place
-
-FORKING = threading.RLock()
-"""Held while this process forks, and from the making of a lock's descriptor until it is known here: no child of another
-thread may get one that it does not know of, and keep the lock alive after us. A child lets go of all of them."""
-
-_held: "set[HeldFile]" = set()
 
 
 class HeldFile:
@@ -24,7 +18,7 @@ class HeldFile:
         self._descriptor = descriptor
         self._content = content
         self._released = ""
-        _held.add(self)
+        let_no_child_keep(self)
 
     def __repr__(self) -> str:
         return f"<HeldFile {self.path}{' (' + self._released + ')' if self._released else ''}>"
@@ -54,15 +48,11 @@ class HeldFile:
     def _let_go(self, how: str) -> None:
         # The file goes before its flock: between the two it would look like a dead holder's, at worst.
         self._released = how
-        _held.discard(self)
-        os.close(self._descriptor)
-        self._place.close()
+        with FORKING:
+            may_be_kept(self)
+            os.close(self._descriptor)
+            self._place.close()
 
-
-def _let_go_in_child() -> None:
-    for held in tuple(_held):
-        held._let_go(f"lock {held.path} is the parent process's: left alone")
-    FORKING.release()
-
-
-os.register_at_fork(before=FORKING.acquire, after_in_parent=FORKING.release, after_in_child=_let_go_in_child)
+    def let_go_in_child(self) -> None:
+        """Let go of the descriptors, and leave the file and its flock to the parent process."""
+        self._let_go(f"lock {self.path} is the parent process's: left alone")

@@ -1,15 +1,13 @@
-"""One lock file, and what is done with it: publish it whole, look, read, remove it if it is still the same.
+"""One lock file, and what is done with it: look, read, remove it if it is still the same.
 
 Whoever takes a lock of ours keeps its file open under `flock` for life. The kernel lets go of that when the holder
-dies, so the file says by itself whether its holder lives. It is written, and flocked, before it has a name.
+dies, so the file says by itself whether its holder lives.
 """
 
-import contextlib
 import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,6 @@ _CALLERS_MISTAKE = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL}
 )
 _NO_NAMES = ("", ".", "..")
-_NO_ANONYMOUS_FILES = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,58 +83,12 @@ def failure(path: Path, error: OSError) -> Failure:
     """Return what an operating system's refusal means to the caller."""
     if error.errno == errno.ENOENT:
         return Failure(Kind.INVALID, f"lock {path} cannot be taken: its folder does not exist")
-    kind = Kind.INVALID if error.errno in _CALLERS_MISTAKE else Kind.ERROR
-    return Failure(kind, f"lock {path} cannot be taken: {error.strerror}")
+    return Failure(kind_of(error), f"lock {path} cannot be taken: {error.strerror}")
 
 
-def publish(place: Place, content: bytes, nonce: str) -> int | None:
-    """Make the file, whole and under `flock`; return its descriptor, or None if there is a file of that name.
-
-    Raises OSError, and leaves nothing behind then.
-    """
-    try:
-        descriptor = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o644, dir_fd=place.folder)
-    except OSError as error:
-        if error.errno in _NO_ANONYMOUS_FILES:
-            return publish_by_name(place, content, nonce)
-        raise
-    source = f"/proc/self/fd/{descriptor}"
-    return _write_and_link(place, content, descriptor, lambda: _link(source, place))
-
-
-def publish_by_name(place: Place, content: bytes, nonce: str) -> int | None:
-    """Do the same where no file can be made without a name. Killed in the middle, it leaves a file `.turnkeeper-*`."""
-    passing = f".turnkeeper-{nonce}"
-    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(passing, flags, 0o644, dir_fd=place.folder)
-    try:
-        return _write_and_link(place, content, descriptor, lambda: _link(passing, place))
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(passing, dir_fd=place.folder)
-
-
-def _link(source: str, place: Place) -> None:
-    os.link(source, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
-
-
-def _write_and_link(place: Place, content: bytes, descriptor: int, link: Callable[[], None]) -> int | None:
-    published = False
-    try:
-        rest = content
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        if os.fstat(descriptor).st_mode & 0o777 != 0o644:
-            os.fchmod(descriptor, 0o644)  # OpenClaw takes away a lock that it cannot read
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        link()
-        published = True
-    except FileExistsError:
-        look(place)
-    finally:
-        if not published:
-            os.close(descriptor)
-    return descriptor if published else None
+def kind_of(error: OSError) -> Kind:
+    """Return invalid for a refusal to make a file that no second try changes, error for a full disk and the like."""
+    return Kind.INVALID if error.errno in _CALLERS_MISTAKE else Kind.ERROR
 
 
 def look(place: Place) -> os.stat_result | None:

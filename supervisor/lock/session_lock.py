@@ -13,8 +13,10 @@ from supervisor.clock import Clock
 from supervisor.errors import SessionLocked
 from supervisor.lock import contents, holder, lock_file
 from supervisor.lock.contents import Contents
-from supervisor.lock.held_lock import FORKING, HeldFile
+from supervisor.lock.forking import FORKING
+from supervisor.lock.held_lock import HeldFile
 from supervisor.lock.lock_file import Place
+from supervisor.lock.publish import publish
 
 _QUICK_POLL_S = 0.005
 _POLL_S = 0.01
@@ -126,7 +128,7 @@ class SystemLockFiles:
             nonce = self._clock.token(8)
             content = contents.payload(created_unix=self._clock.wall(), max_hold_s=max_hold_s, nonce=nonce)
             with FORKING:
-                descriptor = lock_file.publish(place, content, nonce)
+                descriptor = publish(place, content, nonce)
                 if descriptor is not None:
                     held = HeldFile(place, descriptor, content)
         except OSError as error:

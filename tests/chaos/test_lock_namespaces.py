@@ -17,7 +17,7 @@ import pytest
 from policies.policy import Pids
 from supervisor.clock import SystemClock
 from supervisor.lock.session_lock import SystemLockFiles
-from supervisor.owner import in_initial_pid_namespace
+from supervisor.owner import gateway_visible, in_initial_pid_namespace
 
 pytestmark = pytest.mark.processes
 
@@ -122,6 +122,14 @@ def test_a_gateway_seen_in_our_container_says_that_the_pids_are_ours(enter: Ente
     said = line(enter(CONTAINER, "judge", tmp_path / "a.jsonl", "auto", shell=with_gateway))
     assert said["gateway"] is True
     assert said["auto"] is None
+
+
+def test_a_gateway_in_a_container_below_does_not_say_that_the_pids_are_ours(enter: Enter) -> None:
+    if gateway_visible():
+        pytest.skip("a gateway runs in our own pid namespace")
+    container = enter(CONTAINER, shell="""sh -c 'echo "{}"; sleep 20; :' openclaw gateway""")
+    assert line(container) == {}
+    assert not gateway_visible()
 
 
 def test_with_the_parents_proc_in_a_new_pid_namespace_nobody_foreign_is_judged(enter: Enter, tmp_path: Path) -> None:

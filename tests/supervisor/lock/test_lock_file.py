@@ -12,6 +12,7 @@ from policies.failure import Kind
 from supervisor.errors import Failure
 from supervisor.lock import lock_file
 from supervisor.lock.lock_file import Place
+from supervisor.lock.publish import publish
 
 CONTENT = b'{"pid": 7}\n'
 
@@ -23,9 +24,9 @@ def place(transcript: Path) -> Iterator[Place]:
     place.close()
 
 
-@pytest.fixture(params=[lock_file.publish, lock_file.publish_by_name], ids=["anonymous", "by name"])
+@pytest.fixture(params=[False, True], ids=["anonymous", "by name"])
 def published(request: pytest.FixtureRequest, place: Place) -> Iterator[int]:
-    descriptor = request.param(place, CONTENT, "ab12")
+    descriptor = publish(place, CONTENT, "ab12", by_name=request.param)
     assert descriptor is not None
     yield descriptor
     os.close(descriptor)
@@ -43,22 +44,21 @@ def test_a_published_file_is_flocked_and_its_descriptor_is_not_inherited(place: 
     assert not os.get_inheritable(published)
 
 
-@pytest.mark.parametrize("publish", [lock_file.publish, lock_file.publish_by_name])
-def test_a_name_that_is_taken_stays_as_it_is(place: Place, published: int, publish: object) -> None:
-    assert callable(publish)
-    assert publish(place, b"other", "cd34") is None
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_name_that_is_taken_stays_as_it_is(place: Place, published: int, *, by_name: bool) -> None:
+    assert publish(place, b"other", "cd34", by_name=by_name) is None
     assert place.path.read_bytes() == CONTENT
     assert os.listdir(place.path.parent) == [place.name]
 
 
-@pytest.mark.parametrize("publish", [lock_file.publish, lock_file.publish_by_name])
-def test_the_mode_is_the_same_whatever_the_umask(place: Place, publish: object) -> None:
-    assert callable(publish)
+@pytest.mark.parametrize("by_name", [False, True])
+def test_the_mode_is_the_same_whatever_the_umask(place: Place, *, by_name: bool) -> None:
     before = os.umask(0o077)
     try:
-        descriptor = publish(place, CONTENT, "ab12")
+        descriptor = publish(place, CONTENT, "ab12", by_name=by_name)
     finally:
         os.umask(before)
+    assert descriptor is not None
     assert place.path.stat().st_mode & 0o7777 == 0o644
     os.close(descriptor)
 
@@ -68,7 +68,7 @@ def test_where_no_file_can_be_made_without_a_name_one_is_passed_through(
 ) -> None:
     # 0o20000000 without O_DIRECTORY is what kernels without O_TMPFILE see: they refuse to open a folder for writing.
     monkeypatch.setattr(os, "O_TMPFILE", os.O_TMPFILE & ~os.O_DIRECTORY & ~os.O_TMPFILE)
-    descriptor = lock_file.publish(place, CONTENT, "ab12")
+    descriptor = publish(place, CONTENT, "ab12")
     assert descriptor is not None
     assert place.path.read_bytes() == CONTENT
     assert os.listdir(place.path.parent) == [place.name]
@@ -162,7 +162,7 @@ def test_what_is_no_plain_file_is_named_and_not_touched(
     assert callable(make)
     make(Path("reports.jsonl.lock"))
     place = lock_file.open_place(Path("reports.jsonl"))
-    for refused in (lock_file.look, lambda place: lock_file.publish(place, CONTENT, "ab12")):
+    for refused in (lock_file.look, lambda place: publish(place, CONTENT, "ab12")):
         with pytest.raises(Failure, match=named) as caught:
             refused(place)
         assert caught.value.kind is Kind.INVALID
@@ -187,7 +187,7 @@ def test_a_link_in_the_locks_place_is_not_followed_to_its_end(tmp_path: Path) ->
     (tmp_path / "reports.jsonl.lock").symlink_to("victim")
     place = lock_file.open_place(tmp_path / "reports.jsonl")
     with pytest.raises(Failure):
-        lock_file.publish(place, CONTENT, "ab12")
+        publish(place, CONTENT, "ab12")
     assert not (tmp_path / "victim").exists()
     place.close()
 

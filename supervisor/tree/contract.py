@@ -1,0 +1,197 @@
+"""The seam between an attempt and the processes that carry it out."""
+
+import asyncio
+import signal as signals
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from policies.failure import Kind
+from supervisor.errors import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What is run. Text stands for bytes as the file system's does: surrogates are bytes that are no UTF-8.
+
+    Attributes:
+        argv: the command and its arguments; the command is looked for in `env`'s PATH, if it has no slash.
+        env: the whole environment.
+        cwd: where it starts; a relative path is seen from this process. None: where this process is.
+        max_rss_bytes: how much memory the tree may hold at once before `over_memory` says so. Pages that processes
+            share count for each.
+    """
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    cwd: str | None = None
+    max_rss_bytes: int | None = None
+
+
+class Streams(NamedTuple):
+    """Descriptors that become the command's. They stay the caller's, who may close them once the tree is parked."""
+
+    stdin: int
+    stdout: int
+    stderr: int
+
+
+class LockWanted(NamedTuple):
+    """The lock file that the tree is to hold: `<path>.lock`. `max_hold_s` tells OpenClaw how long to believe in it."""
+
+    path: Path
+    max_hold_s: float
+
+
+class Exited(NamedTuple):
+    """How the command itself ended: by one of the two. Both None: it never ran, or its end was not seen."""
+
+    code: int | None
+    signal: int | None
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            return f"died by {_name(self.signal)}"
+        return "its end was not seen" if self.code is None else f"exited with status {self.code}"
+
+
+class TreeGone(NamedTuple):
+    """The proof that no process of the tree is left, but for what it was told to leave.
+
+    Attributes:
+        killed: how many processes were signalled, and are gone; the command itself is one of them.
+        left: what lives on, as `leave` said that it may.
+        steps: what was done, for the receipt.
+        seconds: since it was told to end.
+    """
+
+    killed: int
+    left: tuple[str, ...]
+    steps: tuple[str, ...]
+    seconds: float
+
+
+class TreeUnknown(NamedTuple):
+    """The warden was killed: nothing says any more whether the tree lives. `alive` names, for a person, what may."""
+
+    alive: tuple[str, ...]
+    seconds: float
+
+
+class RecordedTree(NamedTuple):
+    """What is written down of a tree before its command starts, for whoever must stop it without having started it.
+
+    Attributes:
+        pid: the warden's; `starttime`: in clock ticks after boot.
+        life: the warden's life file; None where there is none, and then nothing can be proved of it.
+    """
+
+    pid: int
+    starttime: int
+    life: Path | None
+
+
+class Death(Enum):
+    """What a life file says of a tree that others started. Unknown: the warden was killed, or there is no such file."""
+
+    GONE = auto()
+    ALIVE = auto()
+    UNKNOWN = auto()
+
+
+class NotStarted(Failure):
+    """The command could not be started. `exit_code` is what a shell would exit with: 127 or 126, else None."""
+
+    def __init__(self, kind: Kind, message: str, exit_code: int | None) -> None:
+        super().__init__(kind, message)
+        self.exit_code = exit_code
+
+
+class Tree(Protocol):
+    """One attempt's tree of processes. Parked at first: nothing of the command runs.
+
+    Its calls that wait may be cancelled, and called again: what they wait for goes on. Who parked it awaits `gone` in
+    the end, or calls `abandon`.
+    """
+
+    @property
+    def recorded(self) -> RecordedTree:
+        """The warden, for the attempt's row."""
+        ...
+
+    @property
+    def lock_path(self) -> Path | None:
+        """The lock file that is held in the tree's name; its warden removes it when the tree is gone."""
+        ...
+
+    @property
+    def over_memory(self) -> "asyncio.Future[int]":
+        """Done once the tree holds more memory than it may: how many bytes. Never, where nothing was said or passed."""
+        ...
+
+    async def go(self, program: Program) -> int:
+        """Start the command; return its pid. Raises NotStarted, and the tree is then over; once only."""
+        ...
+
+    async def exited(self) -> Exited:
+        """Wait for the end of the command itself; what it started may live on. Raises Failure if that is never seen."""
+        ...
+
+    def stop(self, grace_s: float) -> None:
+        """Ask every process to end, and kill what is left after the grace. A second call can only hasten that."""
+        ...
+
+    def hasten(self) -> None:
+        """Skip the rest of the grace."""
+        ...
+
+    def leave(self) -> None:
+        """End without stopping what the command has left. Only once it has exited: until then, the warden waits."""
+        ...
+
+    def dismiss(self) -> None:
+        """Let a parked tree go that was never told to go."""
+        ...
+
+    async def gone(self) -> TreeGone | TreeUnknown:
+        """Wait until the tree is proved gone, and its lock file with it, or until nobody can tell any more.
+
+        Without a bound: a process that may not be signalled is waited for.
+        """
+        ...
+
+    def forget(self) -> None:
+        """Remove the life file: its end is recorded. Of a tree that is unknown it stays: it is all that is known."""
+        ...
+
+    def abandon(self) -> None:
+        """Let go of it unseen: its warden stops it without grace, as if this process had died."""
+        ...
+
+
+class Launcher(Protocol):
+    """How the engine starts trees, and deals with those that others started."""
+
+    async def park(self, streams: Streams, lock: LockWanted | None = None) -> Tree | None:
+        """Make a tree ready, without its command. None: somebody has the lock, and nothing was started.
+
+        Raises Failure: invalid for a lock that cannot be had at that path, error for what the machine refuses.
+        """
+        ...
+
+    def stop_tree(self, recorded: RecordedTree) -> bool:
+        """Ask a recorded tree's warden to stop it without grace. False: there is no such process, or it may not be."""
+        ...
+
+    def tree_gone(self, recorded: RecordedTree) -> tuple[Death, Exited]:
+        """Tell whether a recorded tree is gone, and how its command ended."""
+        ...
+
+
+def _name(number: int) -> str:
+    try:
+        return signals.Signals(number).name
+    except ValueError:  # a real-time signal between the first and the last has no name
+        return f"signal {number}"
