@@ -137,6 +137,7 @@ class Failed(NamedTuple):
         signal: the number of the signal that a command died by.
         traceback: where it was raised, as text, at most 8 KiB.
         output_tail: the last 4 KiB of a command's output.
+        repeatable: what the attempt was given can be given again; False: its stdin was too long to be kept.
     """
 
     kind: Kind
@@ -146,6 +147,7 @@ class Failed(NamedTuple):
     signal: int | None = None
     traceback: str = ""
     output_tail: str = ""
+    repeatable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

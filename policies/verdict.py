@@ -22,6 +22,7 @@ class Reason(StrEnum):
     """Why a run got no further attempt. Refusals have their own list."""
 
     NOT_RETRIED = "not_retried"
+    STDIN_CONSUMED = "stdin_consumed"
     ATTEMPTS = "attempts"
     PARENT_BUDGET = "parent_budget"
     SESSION_BUDGET = "session_budget"
@@ -151,6 +152,8 @@ def _no_retry(case: Case, failed: Failed, effect: Effect) -> Reason | Refusal | 
         return Reason.CANCELLED
     if not effect.retried or (failed.kind is Kind.LOST and case.policy.on_lost is OnLost.GIVE_UP):
         return Reason.NOT_RETRIED
+    if not failed.repeatable:
+        return Reason.STDIN_CONSUMED
     if case.attempt + case.retries_below >= case.policy.budget.attempts:
         return Reason.ATTEMPTS
     if case.retries_left_above is not None and case.retries_left_above <= 0:

@@ -11,6 +11,7 @@ from policies.failure import Gone, Kind, Outcome, Refusal, Unknown
 from policies.policy import Policy
 from supervisor.attempt import Attempt, current_attempt
 from supervisor.errors import (
+    CommandFailed,
     Failure,
     RunFailed,
     RunRefused,
@@ -21,12 +22,16 @@ from supervisor.errors import (
 )
 from supervisor.report import AttemptReport, RunReport, Status
 from supervisor.supervisor import Supervisor
+from supervisor.work.command import Command, CommandResult
 from supervisor.work.contract import Alive, Stopped, Work
 
 __all__ = [
     "Alive",
     "Attempt",
     "AttemptReport",
+    "Command",
+    "CommandFailed",
+    "CommandResult",
     "Failure",
     "Gone",
     "Kind",

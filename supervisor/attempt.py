@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from inspect import isawaitable
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,6 +61,7 @@ class Attempt:
     _alarm_s: float | None = None
     _error: BaseException | None = None
     _value: Any = None
+    _parked: Any = None  # what its work has made ready for it
     _cause: Kind | Reason | None = None
     _started_at: float
     _beat_at = 0.0  # its last heartbeat; zero where none has come yet
@@ -143,14 +145,15 @@ class Attempt:
         if self._scope is None:
             self._scope = []
         self._scope.append(Held(_lock_name(path), lambda _: lock.release(), guards_session=True))
-        if self._effects.events.listeners:
-            self._effects.events.emit(LockTaken(*self._about(), str(lock.path)))
+        self._note_taken(lock.path)
 
-    def _unpark(self) -> None:
+    async def _unpark(self) -> None:
         """Let go of what was made ready for an attempt that does not begin."""
         scope, self._scope = self._scope, None
         for held in reversed(scope or ()):
-            held.let_go(None)
+            answer = held.let_go(None)
+            if isawaitable(answer):
+                await answer
 
     async def lock(self, path: str | PathLike[str]) -> None:
         """Take `<path>.lock`, in OpenClaw's format, until the attempt ends. Taking it twice is taking it once,
@@ -206,8 +209,10 @@ class Attempt:
 
     async def _until_free(self, path: Path, rule: LockRule) -> LockRule:
         """Wait while somebody has the lock; return the rule with what is left of its wait."""
-        wait = LockWait(self._effects.clock, self.deadline, self._note_waiting, self._note_reclaimed)
-        return await self._effects.locks.wait_until_free(path, rule, wait)
+        return await self._effects.locks.wait_until_free(path, rule, self._lock_wait())
+
+    def _lock_wait(self, on_reclaimed: Callable[[Path, str], None] | None = None) -> LockWait:
+        return LockWait(self._effects.clock, self.deadline, self._note_waiting, on_reclaimed or self._note_reclaimed)
 
     def subagents(self, limit: int = 8, max_depth: int = 3) -> Subagents:
         """Return the scope for children of this attempt: at most `limit` at once, nested at most `max_depth` deep."""
@@ -225,6 +230,24 @@ class Attempt:
         limits, remaining = self._run.policy.attempt, self.remaining()
         longest = _NO_LIMIT_HOLD_S if limits.timeout_s is None else limits.timeout_s
         return (longest if remaining is None else min(longest, remaining)) + 2 * limits.grace_s + 1.0
+
+    def _forget_time(self) -> None:
+        """Disarm what watches its time, or its grace."""
+        if self._alarm_s is not None:
+            self._effects.alarms.clear(self._alarm_s, self)
+            self._alarm_s = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end_its_time(self) -> None:
+        """Its work has ended, in time: what is still to be done for it takes none of that."""
+        self._forget_time()
+        self.deadline = None
+
+    def _note_taken(self, lock_path: Path) -> None:
+        if self._effects.events.listeners:
+            self._effects.events.emit(LockTaken(*self._about(), str(lock_path)))
 
     def _note_waiting(self, busy: Busy) -> None:
         if self._effects.events.listeners:

@@ -11,6 +11,7 @@ from supervisor.lock.session_lock import LockFiles
 from supervisor.report import RunReport
 from supervisor.store.contract import Store
 from supervisor.tasks import StartTask
+from supervisor.tree.contract import Launcher
 
 if TYPE_CHECKING:
     from supervisor.attempt import Attempt
@@ -27,6 +28,7 @@ class Effects:
         alarms: rings for an attempt whose timeout has passed.
         recovery: watches what an unconfirmed attempt left.
         over: is told each run that has ended.
+        launcher: what starts commands, made when it is first asked for.
         supervise: starts a run: (session, work, policy name) to its report. Children of attempts come in here.
     """
 
@@ -40,3 +42,4 @@ class Effects:
     recovery: "Recovery"
     supervise: Callable[..., Awaitable[RunReport]]
     over: Callable[[Any], None]
+    launcher: Callable[[], Launcher]

@@ -35,6 +35,18 @@ class Failure(SupervisorError):
         self.retry_after = retry_after
 
 
+class CommandFailed(Failure):
+    """A command did not succeed: its exit code, or the number of the signal that it died by; None: neither is known.
+
+    `kind` is final: the rules of the settings have been asked already, about its output.
+    """
+
+    def __init__(self, kind: Kind, message: str, exit_code: int | None = None, signal: int | None = None) -> None:
+        super().__init__(kind, message)
+        self.exit_code = exit_code
+        self.signal = signal
+
+
 class RunFailed(SupervisorError):
     """A run ended without success. `report` has every attempt; the message names each of them."""
 

@@ -57,12 +57,13 @@ class AttemptEnded(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunEnded(Event):
-    """The run is over."""
+    """The run is over. `detail` says more about a refusal."""
 
     status: Status
     reason: str | None
     attempts: int
     duration_s: float
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from supervisor.events import (
     RunQueued,
     SessionQuarantined,
 )
-from supervisor.report import AttemptReport, receipt_json
+from supervisor.report import AttemptReport, Status, receipt_json
 
 AnyEvent = (
     RunQueued
@@ -63,11 +63,16 @@ _CREDENTIALS: Final = (
 
 def line(event: AnyEvent) -> str:
     """Return the event as one line for a person: when, run, session, and what happened."""
-    return _one_line(f"{iso_utc(event.unix)} {event.run_id} {event.session}: {_what_happened(event)}")
+    return one_line(f"{iso_utc(event.unix)} {event.run_id} {event.session}: {_what_happened(event)}")
 
 
 def json_line(event: AnyEvent) -> str:
-    """Return the event as one JSON object in ASCII: `event`, `at` (ISO UTC), `run_id`, `session`, and its own fields.
+    """Return the event as one JSON object in ASCII, of `fields_of` it."""
+    return json.dumps(fields_of(event))  # ASCII: no control character is left in it, DEL included
+
+
+def fields_of(event: AnyEvent) -> dict[str, Any]:
+    """Return the event as plain values: `event`, `at` (ISO UTC), `run_id`, `session`, and its own fields.
 
     An attempt has the shape that it has in a report, without its output.
     """
@@ -76,7 +81,20 @@ def json_line(event: AnyEvent) -> str:
     for one in fields(event):
         if one.name not in ("run_id", "session", "unix"):
             shape[one.name] = _plain(getattr(event, one.name))
-    return json.dumps(shape)  # ASCII: no control character is left in it, DEL included
+    return shape
+
+
+def is_bad(event: AnyEvent) -> bool:
+    """Tell whether an event says that something went wrong."""
+    match event:
+        case AttemptEnded():
+            return event.attempt.failure is not None
+        case RunEnded():
+            return event.status is not Status.SUCCEEDED
+        case BreakerOpened() | SessionQuarantined():
+            return True
+        case _:
+            return False
 
 
 def hide_credentials(text: str) -> str:
@@ -98,8 +116,9 @@ def _what_happened(event: AnyEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - a 
         case AttemptEnded():
             return _attempt(event.attempt)
         case RunEnded():
-            reason = f" ({event.reason})" if event.reason else ""
-            return f"run {event.status}{reason} after {seconds(event.duration_s)}, attempts: {event.attempts}"
+            why = f" ({event.reason})" if event.reason else ""
+            detail = f": {_short(event.detail)}" if event.detail else ""
+            return f"run {event.status}{why} after {seconds(event.duration_s)}, attempts: {event.attempts}{detail}"
         case BreakerOpened():
             again = f", {event.trips + 1} times in a row" if event.trips else ""
             return f"breaker open{again}: nothing starts for {seconds(event.cooldown_s)}"
@@ -200,7 +219,7 @@ def _short(message: str) -> str:
     return first if not more and len(first) <= _MOST_MESSAGE else first[: _MOST_MESSAGE - 2] + " …"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Escape what a terminal would obey, or break the line at: control and formatting characters, lone surrogates."""
     if text.isprintable():
         return text

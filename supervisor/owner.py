@@ -14,6 +14,8 @@ from policies.policy import Pids
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 _INITIAL_TIME_NAMESPACE = 0xEFFFFFFA
 
+_LONGEST_DESCENT = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:
@@ -39,6 +41,7 @@ class Owner:
 @dataclass(frozen=True, slots=True)
 class _Stat:
     state: str
+    parent: int
     threads: int
     starttime: int
 
@@ -99,6 +102,34 @@ def foreign_alive(pid: int, starttime: int | None, pids: Pids) -> bool | None:
     except OSError:  # hidden, or no descriptor left to look with
         return None
     return None
+
+
+def is_ancestor(pid: int, starttime: int | None) -> bool:
+    """Tell whether the process with this pid and start time is a parent of this one, or a parent's parent, and so on.
+
+    False also where that cannot be seen.
+    """
+    return any((process, stat.starttime) == (pid, starttime) for process, stat in _ascent(os.getppid()))
+
+
+def is_below(pid: int, starttime: int | None, above: int) -> bool:
+    """Tell whether the process with this pid and start time lives below another one; False where that is not seen."""
+    line = _ascent(pid)
+    first = next(line, None)
+    return first is not None and first[1].starttime == starttime and any(process == above for process, _ in line)
+
+
+def _ascent(process: int) -> Iterator[tuple[int, _Stat]]:
+    """Yield a process, its parent, that one's parent, and so on, as far as they can be seen."""
+    for _ in range(_LONGEST_DESCENT):
+        try:
+            stat = _stat(process) if process > 0 else None
+        except OSError:  # hidden
+            return
+        if stat is None:
+            return
+        yield process, stat
+        process = stat.parent
 
 
 def gateway_visible() -> bool:
@@ -162,7 +193,7 @@ def _stat(process: int | str) -> _Stat | None:
     if not raw:
         return None
     fields = raw[raw.rindex(b")") + 2 :].split()  # the name before it may hold anything, ")" too
-    return _Stat(state=fields[0].decode(), threads=int(fields[17]), starttime=int(fields[19]))
+    return _Stat(fields[0].decode(), parent=int(fields[1]), threads=int(fields[17]), starttime=int(fields[19]))
 
 
 def _pids_on_each_level(process: int) -> list[int]:

@@ -1,7 +1,7 @@
 """ONE SUPERVISED RUN, top to bottom. Read this first.
 
     admit    look, gate, host: may the session be tried now? A permit, a slot, a start
-    park     the lock file, where one is named
+    park     a command's warden, waiting for the word; the lock file, where one is named
     begin    one transaction: the breaker's admission, the fence, the attempt's number
     go       the work in a task of its own; told to stop at its timeout, when idle, when cancelled
     release  the scope in reverse order, the lock file last: the receipt
@@ -70,8 +70,8 @@ async def attempt_once(run: Running) -> tuple[Verdict | Refused, Any]:  # noqa: 
             refused = await refused
         if refused is None:
             attempt = Attempt(run, run.effects)
-            if run.lock_path is not None:
-                refused = await park(run, attempt, run.lock_path)
+            if run.lock_path is not None or run.parks is not None:
+                refused = await park(run, attempt)
             if refused is None:
                 refused = begin(run, attempt)
                 if isinstance(refused, Pending):
@@ -116,7 +116,7 @@ def _close(run: Running, end: Verdict | Refused, value: Any) -> RunReport:
         detail,
     )
     if run.effects.events.listeners:
-        run.effects.events.emit(RunEnded(*run.about(), status, reason, len(report.attempts), report.duration_s))
+        run.effects.events.emit(RunEnded(*run.about(), status, reason, len(report.attempts), report.duration_s, detail))
     return report
 
 

@@ -27,10 +27,11 @@ from supervisor.settings.values import Settings, embedded_settings
 from supervisor.steps.available_memory import available_memory
 from supervisor.steps.running import Running
 from supervisor.steps.stop import time_is_up
-from supervisor.store.contract import Store
+from supervisor.store.contract import Standing, Store
 from supervisor.store.memory import MemoryStore
 from supervisor.tasks import StartTask, start_eager, wait_until
-from supervisor.work.contract import AnyWork
+from supervisor.tree.contract import Launcher
+from supervisor.work.contract import AnyWork, ParkedWork
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,11 +43,12 @@ _log = logging.getLogger("turnkeeper")
 class Supervisor:
     """Runs agent turns under policies. Use it as `async with Supervisor() as supervisor:`.
 
-    Without settings it runs on the embedded defaults. `policies` adds or replaces policies by name. The other
-    arguments are the effects that a test replaces; each has a real default.
+    Without settings it runs on the embedded defaults. `policies` adds or replaces policies by name. `outer` is the run
+    of another process within which this one was started. The other arguments are the effects that a test replaces;
+    each has a real default.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each effect by its name
         self,
         settings: Settings | None = None,
         *,
@@ -55,7 +57,9 @@ class Supervisor:
         store: Store | None = None,
         locks: LockFiles | None = None,
         start_task: StartTask[Any] | None = None,
+        launcher: Launcher | None = None,
         memory: Callable[[], int] = available_memory,
+        outer: Standing | None = None,
     ) -> None:
         self._settings = embedded_settings() if settings is None else settings
         self._policies = {**self._settings.policies, **(policies or {})}
@@ -67,7 +71,9 @@ class Supervisor:
                 )
         self._default = self._policies["default"]
         self._clock, self._store, self._locks, self._start_task = clock, store, locks, start_task
+        self._launcher = launcher
         self._memory = memory
+        self._outer = outer
         self._events = Events()
         self._runs: dict[Running, None] = {}
         self._count = 0
@@ -109,6 +115,7 @@ class Supervisor:
             recovery=self._recovery,
             supervise=self.run,
             over=self._over,
+            launcher=lambda: self._launcher or self._real_launcher(clock),
         )
         self._identity = f"run-{clock.token(6)}"
         self._host = None
@@ -145,6 +152,13 @@ class Supervisor:
             await wait_until(self._all_over, until)
         for run in self._runs:
             _log.warning("run %s of session %r was not over when the supervisor closed", run.run_id, run.session)
+
+    def _real_launcher(self, clock: Clock) -> Launcher:
+        from supervisor.state_folder import state_folder
+        from supervisor.tree.launcher import SystemLauncher
+
+        self._launcher = SystemLauncher(clock, state_folder() / "alive")
+        return self._launcher
 
     # --- runs
 
@@ -196,19 +210,23 @@ class Supervisor:
         if effects is None or self._closed:
             raise RuntimeError("runs are started inside `async with Supervisor() as supervisor:`")
         if not (session.__class__ is str and 0 < len(session) <= _LONGEST_KEY and session.isprintable()):
-            _check_session(session)
+            check_session(session)
+        parks = None
         if not callable(work):
             must_be_work(work)
+            parks = work if isinstance(work, ParkedWork) else None
         rules = self._default if policy is None else self._policy(policy)
         self._count += 1
         within = CURRENT.get()
         if within is not None and within._ended:
             within = None
-        run = Running(self._identity, self._count, session, work, rules, effects, within)
+        run = Running(self._identity, self._count, session, work, rules, effects, within, self._outer)
         if self._host is not None:
             run.host = self._host
         if lock is not None:
             run.lock_path = _lock_path(effects, lock)
+        if parks is not None:
+            run.parks = parks
         self._runs[run] = None
         return run
 
@@ -246,6 +264,16 @@ class Supervisor:
         """
         return self._events.on(listener, capacity)
 
+    def cancel(self, session: str) -> int:
+        """End every run of a session that is under way here; return how many there are.
+
+        Each attempt is stopped, released and recorded first; the runs end as cancelled, and raise RunFailed.
+        """
+        runs = [run for run in self._runs if run.session == session]
+        for run in runs:
+            run.interrupt(Reason.CANCELLED)
+        return len(runs)
+
     async def reset(self, session: str) -> None:
         """Forget a session's breaker, tokens and quarantines: an operator says that it is well."""
         if self._effects is None:
@@ -270,7 +298,8 @@ def _lock_path(effects: Effects, lock: str | PathLike[str]) -> Path:
     return effects.locks.real_path(Path(lock))
 
 
-def _check_session(session: object) -> None:
+def check_session(session: object) -> None:
+    """Raise a ValueError, or a TypeError, for what cannot be a session's key."""
     if not isinstance(session, str):
         raise TypeError(f"a session key is text, got {type(session).__name__}")
     if not 1 <= len(session) <= _LONGEST_KEY:

@@ -91,6 +91,7 @@ class LockFiles(Protocol):
 
     def real_path(self, path: Path) -> Path: ...
     def take_now(self, path: Path, max_hold_s: float) -> HeldLock | None: ...
+    def named_by(self, path: Path) -> tuple[int, int | None] | None: ...
     async def judge(self, path: Path, pids: Pids) -> Busy | None: ...
     async def wait_until_free(self, path: Path, rule: LockRule, wait: LockWait) -> LockRule: ...
 
@@ -137,6 +138,15 @@ class SystemLockFiles:
             if held is None:
                 place.close()
         return held
+
+    def named_by(self, path: Path) -> tuple[int, int | None] | None:
+        """Return the pid and start time that a lock file names; None where there is none, or one of Turnkeeper's."""
+        try:
+            with Path(f"{path}.lock").open("rb") as file:
+                parsed = contents.parse(file.read(contents.MOST_BYTES + 1))
+        except OSError:
+            return None
+        return (parsed.pid, parsed.starttime) if isinstance(parsed, Contents) and parsed.ours is None else None
 
     async def judge(self, path: Path, pids: Pids) -> Busy | None:
         """Look once at who has the lock. None: it is free now, gone or reclaimed from a holder that is proved dead."""

@@ -3,27 +3,30 @@
 import asyncio
 from inspect import isawaitable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from policies.failure import Refusal
+from policies.policy import LockedBy
 from supervisor.attempt import CURRENT, Attempt, not_awaitable
 from supervisor.errors import Failure, SessionLocked
 from supervisor.events import AttemptStarted
 from supervisor.steps.admit import give_up_place, too_late
 from supervisor.steps.running import Running
-from supervisor.steps.stop import forget_time, stop, watch_time
+from supervisor.steps.stop import stop, watch_time
 from supervisor.store.contract import Refused
-from supervisor.tasks import Now, Pending, settled
+from supervisor.tasks import Now, Pending, settled, start_plain, to_the_end, wait_until
+from supervisor.work.contract import ParkedWork
 
 
-async def park(run: Running, attempt: Attempt, path: Path) -> Refused | None:
-    """Take the lock file that the run names: one try with everything held, and where it is busy, wait without a slot.
+async def park(run: Running, attempt: Attempt) -> Refused | None:
+    """Make the work ready and take the lock file that the run names: one try with everything held, and where it is
+    busy, wait without a slot.
 
     Refused (busy): the run holds nothing. A lock that cannot be had at all becomes the attempt's failure.
     """
     attempt.deadline = run.deadline
     try:
-        return await _park_lock(run, attempt, path)
+        return await _park(run, attempt)
     except SessionLocked as busy:
         await give_up_place(run)
         return Refused(Refusal.BUSY, str(busy))
@@ -31,14 +34,15 @@ async def park(run: Running, attempt: Attempt, path: Path) -> Refused | None:
         attempt._error = failure
         return None
     except BaseException:
-        attempt._unpark()
+        await to_the_end(attempt._unpark(), run.note_cancelled)
         await give_up_place(run)
         raise
 
 
-async def _park_lock(run: Running, attempt: Attempt, path: Path) -> Refused | None:
-    rule = run.policy.lock
-    while not attempt._take_now(path):
+async def _park(run: Running, attempt: Attempt) -> Refused | None:
+    rule, path = run.policy.lock, run.lock_path
+    while not (ready := await _try_to_park(run, attempt, path)):
+        assert path is not None, "only a lock can be busy"
         if run.host is not None:
             run.host.leave(run)
         rule = await attempt._until_free(path, rule)
@@ -47,7 +51,40 @@ async def _park_lock(run: Running, attempt: Attempt, path: Path) -> Refused | No
             if refused is not None:
                 await give_up_place(run)
                 return refused
-    return None
+    return ready if isinstance(ready, Refused) else None
+
+
+async def _try_to_park(run: Running, attempt: Attempt, path: Path | None) -> bool | Refused:
+    """Say whether all is ready; False: somebody has the lock. Refused: the run's time was over first."""
+    work = run.parks
+    if work is None:
+        return path is None or attempt._take_now(path)
+    rule = run.policy.lock
+    if path is not None and rule.by is LockedBy.COMMAND and await run.effects.locks.judge(path, rule.pids) is not None:
+        return False
+    return await _park_in_time(run, attempt, work, path)
+
+
+async def _park_in_time(run: Running, attempt: Attempt, work: ParkedWork[Any], path: Path | None) -> bool | Refused:
+    """Await the work's parking until the run's deadline: a warden may hang as it starts."""
+    parking = start_plain(_parked(work, attempt, path))
+    try:
+        await wait_until(parking, run.deadline)
+        refused = too_late(run)
+        if refused is None:
+            return parking.result()
+    finally:
+        parking.cancel()
+        await to_the_end(wait_until(parking, None), run.note_cancelled)
+        if not parking.cancelled():
+            parking.exception()  # it is seen: asyncio has nothing to say of it
+    await to_the_end(attempt._unpark(), run.note_cancelled)
+    await give_up_place(run)
+    return refused
+
+
+async def _parked(work: ParkedWork[Any], attempt: Attempt, path: Path | None) -> bool:
+    return await work.park(attempt, path)
 
 
 def begin(run: Running, attempt: Attempt) -> Now[Refused | None]:
@@ -60,9 +97,8 @@ def begin(run: Running, attempt: Attempt) -> Now[Refused | None]:
         return _begin(run, attempt, too_late(run))
     try:
         refused = run.effects.store.begin(run)
-    except BaseException:
-        attempt._unpark()
-        raise
+    except BaseException as error:
+        return _not_begun(run, attempt, error)
     if refused is not None:
         return _begin(run, attempt, refused)
     run.start_charged = False
@@ -72,16 +108,20 @@ def begin(run: Running, attempt: Attempt) -> Now[Refused | None]:
 async def _begin(run: Running, attempt: Attempt, answer: Now[Refused | None]) -> Refused | None:
     try:
         refused = await settled(answer, run.note_cancelled)
-    except BaseException:
-        attempt._unpark()
-        raise
+    except BaseException as error:
+        return await _not_begun(run, attempt, error)
     attempt._started_at = run.effects.clock.now()
     if refused is not None:
-        attempt._unpark()
+        await to_the_end(attempt._unpark(), run.note_cancelled)
         await give_up_place(run)
         return refused
     run.start_charged = False
     return None
+
+
+async def _not_begun(run: Running, attempt: Attempt, error: BaseException) -> NoReturn:
+    await to_the_end(attempt._unpark(), run.note_cancelled)
+    raise error
 
 
 def go(run: Running, attempt: Attempt) -> Now[None]:
@@ -143,4 +183,4 @@ async def _wait_for_end(run: Running, attempt: Attempt, task: "asyncio.Task[None
                 return
     finally:
         attempt._waiter = None
-        forget_time(attempt)
+        attempt._forget_time()

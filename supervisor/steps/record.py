@@ -31,6 +31,11 @@ def failure_of(run: Running, attempt: Attempt) -> Failed | None:
 
     One that ended after its time has timed out, also where the loop was blocked when the alarm should have rung.
     """
+    failed = _failure_of(run, attempt)
+    return failed if failed is None or run.parks is None else run.parks.known(attempt, failed)
+
+
+def _failure_of(run: Running, attempt: Attempt) -> Failed | None:
     match attempt._cause:
         case None:
             error, deadline = attempt._error, attempt.deadline
@@ -53,7 +58,8 @@ def _overdue(run: Running, attempt: Attempt, cause: Kind) -> str:
     if attempt._stop_at is None:
         message += ", while something blocked the event loop"
     if cause is Kind.IDLE:
-        message = f"no heartbeat for {run.policy.attempt.idle_timeout_s:g} s, after {after_s:.3g} s"
+        sign = "heartbeat" if run.parks is None else "output"
+        message = f"no {sign} for {run.policy.attempt.idle_timeout_s:g} s, after {after_s:.3g} s"
     elif cause is Kind.BUSY:
         message = attempt._busy
     if error is not None and not isinstance(error, asyncio.CancelledError):
@@ -81,8 +87,9 @@ def record(run: Running, failed: Failed | None, receipt: Receipt) -> Now[Verdict
 
 def not_proved_dead(failed: Failed | None) -> Failed:
     """Return the failure of an attempt that may still live; its message keeps the first cause."""
-    first, traceback = ("it had succeeded", "") if failed is None else (failed.message, failed.traceback)
-    return Failed(Kind.UNCONFIRMED, f"{first}, then not proved dead", traceback=traceback)
+    if failed is None:
+        return Failed(Kind.UNCONFIRMED, "it had succeeded, then not proved dead")
+    return failed._replace(kind=Kind.UNCONFIRMED, message=f"{failed.message}, then not proved dead", retry_after_s=None)
 
 
 def note(

@@ -39,7 +39,10 @@ class _Release:
         self.left = Left()
         self.overdue: list[tuple[str, asyncio.Task[Any]]] = []
         self.raised: list[BaseException] = []
+        self.processes_killed = 0
+        self.lock_reclaimed = False
         self.until = run.effects.clock.now() + run.policy.attempt.grace_s
+        self.proof_s = 0.0
 
     def see_task(self, task: "asyncio.Task[None] | None") -> None:
         """Note whether the attempt's own task has ended, and the runs that were started within it."""
@@ -101,14 +104,19 @@ class _Release:
             self.raised.append(raised)
         return _how_it_ended(task)
 
-    async def confirm(self, work: Work[Any], until: float) -> None:
+    async def confirm(self, work: Work[Any], waiting: int) -> None:
         """Ask work that reaches beyond this process whether it has ended there; if not, it is asked again later."""
         before, attempt = len(self.alive), self.attempt
+        until = max(self.share_until(waiting), self.run.effects.clock.now() + self.proof_s)
         await self._ask(work, until)
         if len(self.alive) > before:
             self.left.ask.append(lambda: _has_stopped(work, attempt))
 
     async def _ask(self, work: Work[Any], until: float) -> None:
+        if self.run.parks is not None:  # its stop has time for a proof; what is left of that is here to hear it
+            told_at, grace_s = self.attempt._stop_at, self.run.policy.attempt.grace_s
+            began = self.run.effects.clock.now() if told_at is None else told_at
+            until = max(until, began + grace_s + self.run.parks.proof_s)
         task = start_plain(_asked(work, self.attempt))
         if not await self.wait_for(task, until):
             task.cancel()
@@ -120,8 +128,10 @@ class _Release:
             return
         del raised
         match task.result():
-            case Stopped(step):
-                self.steps.append(_bounded(step or "the work confirmed that it has stopped"))
+            case Stopped() as stopped:
+                self.steps.append(_bounded(stopped.step or "the work confirmed that it has stopped"))
+                self.processes_killed += stopped.processes_killed
+                self.lock_reclaimed = self.lock_reclaimed or stopped.lock_reclaimed
             case Alive(what):
                 self.alive.append(_bounded(what))
             case other:
@@ -170,8 +180,11 @@ async def _release_all(
     attempt._scope = None
     guards = [held for held in reversed(scope) if held.guards_session]
     others = [held for held in reversed(scope) if not held.guards_session]
-    if not callable(run.work) and task is not None:
-        await going.confirm(run.work, going.share_until(len(others)))
+    if task is None and run.parks is not None:  # it waits for the word: its end was not asked for yet
+        going.proof_s = run.parks.proof_s
+        going.until += going.proof_s
+    if not callable(run.work) and (task is not None or run.parks is not None):
+        await going.confirm(run.work, len(others))
     for place, held in enumerate(others, start=1):
         await going.let_go(held, error, len(others) - place)
     await going.settle()
@@ -180,10 +193,11 @@ async def _release_all(
     if not going.alive:
         for held in guards:
             await going.let_go(held, error, 0)
-        return Gone(tuple(going.steps), run.effects.clock.now() - began), None
+        seconds = run.effects.clock.now() - began
+        return Gone(tuple(going.steps), seconds, going.processes_killed, going.lock_reclaimed), None
     going.left.guards = guards
     steps = (*going.steps, *(f"{held.name} stays until that has ended" for held in guards))
-    return Unknown(tuple(going.alive), steps, run.effects.clock.now() - began), going.left
+    return Unknown(tuple(going.alive), steps, run.effects.clock.now() - began, going.processes_killed), going.left
 
 
 async def _asked(work: Work[Any], attempt: Attempt) -> Any:

@@ -13,6 +13,7 @@ from supervisor.store.contract import Standing
 
 if TYPE_CHECKING:
     from supervisor.steps.host_limits import HostLimits
+    from supervisor.work.contract import ParkedWork
 
 
 class NotedCancellation(asyncio.CancelledError):
@@ -26,6 +27,7 @@ class Running(Standing):
         host: the host's limits; None where none is set.
         holds_slot: it has one of the host's slots.
         start_charged: this attempt has had its start from `limits.starts`.
+        parks: its work, where that is made ready before an attempt begins.
         reports: of the attempts that have ended.
         interrupted: the reason for which another run, or the supervisor, wants it to end.
         cancelled: its caller was cancelled: the arguments of that CancelledError.
@@ -37,6 +39,7 @@ class Running(Standing):
     holds_slot = False
     start_charged = False
     lock_path: Path | None = None
+    parks: "ParkedWork[Any] | None" = None
     interrupted: Reason | None = None
     cancelled: tuple[Any, ...] | None = None
     failed_below = False  # its last failure is that of a run within it
@@ -53,6 +56,7 @@ class Running(Standing):
         policy: Policy,
         effects: Effects,
         parent: Attempt | None,
+        outer: Standing | None,
     ) -> None:
         self._identity = identity
         self._count = count
@@ -68,8 +72,10 @@ class Running(Standing):
         self.deadline = None if deadline_s is None else now + deadline_s
         if parent is not None:
             self.parent_attempt = parent
-            self.parent = parent._run
-            above = self.parent.deadline
+            outer = parent._run
+        if outer is not None:
+            self.parent = outer
+            above = outer.deadline
             if above is not None and (self.deadline is None or above < self.deadline):
                 self.deadline = above
         task = asyncio.current_task()
@@ -112,6 +118,9 @@ class Running(Standing):
         work still leads here: it keeps the context that it was set in, and with it `current_attempt()`.
         """
         self.work = None
+        if self.parks is not None:
+            self.parks.over(self.run_id)
+            self.parks = None
         del self.task
 
     def about(self) -> tuple[str, str, float]:

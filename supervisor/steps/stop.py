@@ -24,16 +24,6 @@ def watch_time(run: Running, attempt: Attempt) -> None:
         attempt._timer = asyncio.get_running_loop().call_at(due, time_is_up, attempt, context=Context())
 
 
-def forget_time(attempt: Attempt) -> None:
-    """Disarm it."""
-    if attempt._alarm_s is not None:
-        attempt._effects.alarms.clear(attempt._alarm_s, attempt)
-        attempt._alarm_s = None
-    if attempt._timer is not None:
-        attempt._timer.cancel()
-        attempt._timer = None
-
-
 def time_is_up(attempt: Attempt) -> None:
     """Stop an attempt whose time is up, or whose heartbeat is overdue; else arm what watches it again.
 
@@ -65,8 +55,8 @@ def stop(run: Running, attempt: Attempt, cause: Kind | Reason) -> None:
     grace_s = run.policy.attempt.grace_s
     attempt._cause = cause
     attempt._stop_at = run.effects.clock.now()
-    forget_time(attempt)
-    until = attempt._stop_at + grace_s
+    attempt._forget_time()
+    until = attempt._stop_at + grace_s + (0.0 if run.parks is None else run.parks.proof_s)
     attempt._timer = asyncio.get_running_loop().call_at(until, _give_up, attempt, context=Context())
     # A task that is cancelled before its first step never reaches the line that wakes us.
     task.add_done_callback(lambda _: _wake(attempt))

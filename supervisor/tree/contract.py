@@ -8,8 +8,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from policies.failure import Kind
-from supervisor.errors import Failure
+from supervisor.errors import CommandFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,13 @@ class LockWanted(NamedTuple):
 
     path: Path
     max_hold_s: float
+
+
+class Started(NamedTuple):
+    """The command itself: its pid, and its start time in clock ticks after boot; None where /proc does not show it."""
+
+    pid: int
+    starttime: int | None
 
 
 class Exited(NamedTuple):
@@ -101,12 +107,8 @@ class Death(Enum):
     UNKNOWN = auto()
 
 
-class NotStarted(Failure):
+class NotStarted(CommandFailed):
     """The command could not be started. `exit_code` is what a shell would exit with: 127 or 126, else None."""
-
-    def __init__(self, kind: Kind, message: str, exit_code: int | None) -> None:
-        super().__init__(kind, message)
-        self.exit_code = exit_code
 
 
 class Tree(Protocol):
@@ -131,8 +133,8 @@ class Tree(Protocol):
         """Done once the tree holds more memory than it may: how many bytes. Never, where nothing was said or passed."""
         ...
 
-    async def go(self, program: Program) -> int:
-        """Start the command; return its pid. Raises NotStarted, and the tree is then over; once only."""
+    async def go(self, program: Program) -> Started:
+        """Start the command; return which process it is. Raises NotStarted, and the tree is then over; once only."""
         ...
 
     async def exited(self) -> Exited:
@@ -163,7 +165,7 @@ class Tree(Protocol):
         ...
 
     def forget(self) -> None:
-        """Remove the life file: its end is recorded. Of a tree that is unknown it stays: it is all that is known."""
+        """Remove the life file, as soon as the tree is proved gone. Of one that is unknown it stays for others."""
         ...
 
     def abandon(self) -> None:

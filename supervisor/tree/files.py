@@ -7,7 +7,6 @@ close ours, with no word to flock: it is the warden's alone from then on. Who re
 import os
 from pathlib import Path
 
-from policies.failure import Kind
 from supervisor.errors import Failure
 from supervisor.lock import lock_file
 from supervisor.lock.contents import warden_payload
@@ -39,7 +38,7 @@ class _File:
     def failure(self, error: OSError) -> Failure:
         if self.remove == "always":
             return lock_file.failure(self.place.path, error)
-        return Failure(Kind.ERROR, f"life file {self.place.path} cannot be made: {error.strerror}")
+        return _no_life(self.place.path, error)
 
     def close(self) -> None:
         if self.draft is not None and not self.is_linked:
@@ -81,7 +80,7 @@ class Files:
             alive.mkdir(mode=0o700, parents=True, exist_ok=True)
             place = _open(path)
         except OSError as error:
-            raise Failure(Kind.ERROR, f"life file {path} cannot be made: {error.strerror}") from error
+            raise _no_life(path, error) from error
         self._files.append(_File(place, "never" if keep else "orphaned"))
         self._files[-1].make(self._nonce, 0o600)
         self.life_path = path
@@ -146,6 +145,10 @@ class Files:
                     _reclaim(file.place.path, file.content)
                 except OSError:  # it may not be removed: then it stays what it is, of an unknown tree
                     continue
+
+
+def _no_life(path: Path, error: OSError) -> Failure:
+    return Failure(lock_file.kind_of(error), f"life file {path} cannot be made: {error.strerror}")
 
 
 def _open(path: Path) -> Place:

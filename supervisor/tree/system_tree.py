@@ -12,7 +12,7 @@ from policies.failure import Kind
 from supervisor.errors import Failure
 from supervisor.lock.forking import FORKING, let_no_child_keep, may_be_kept
 from supervisor.tree.channel import Channel
-from supervisor.tree.contract import Death, Exited, NotStarted, Program, RecordedTree, TreeGone, TreeUnknown
+from supervisor.tree.contract import Death, Exited, NotStarted, Program, RecordedTree, Started, TreeGone, TreeUnknown
 from supervisor.tree.files import Files
 from supervisor.tree.program import go_order, not_started
 from supervisor.tree.recorded import NOT_SEEN, tree_gone
@@ -29,11 +29,12 @@ class SystemTree:
         self._files = files
         self._loop = loop
         self._is_ready: asyncio.Future[bool] = loop.create_future()
-        self._started: asyncio.Future[int | NotStarted] = loop.create_future()
+        self._started: asyncio.Future[Started | NotStarted] = loop.create_future()
         self._exited: asyncio.Future[Exited] = loop.create_future()
         self._over_memory: asyncio.Future[int] = loop.create_future()
         self._gone: asyncio.Future[TreeGone | TreeUnknown] = loop.create_future()
         self._program: Program | None = None
+        self._is_forgotten = False
         self._command = ""
         self._told_to_end_at: float | None = None
         self._last_word: tuple[int, list[str], list[str]] | None = None
@@ -67,14 +68,14 @@ class SystemTree:
         known = self._files.write(self._recorded.pid, self._recorded.starttime, created_unix)
         self._channel.send("files", known)
 
-    async def go(self, program: Program) -> int:
+    async def go(self, program: Program) -> Started:
         assert self._program is None, "a tree goes once"
         try:
             order = go_order(program)
         except NotStarted:
             self.dismiss()
             raise
-        self._program, self._command = program, " ".join(program.argv)[:80]
+        self._program, self._command = program, program.argv[0][:80]
         self._channel.send("go", *order)
         started = await _result_of(self._started)
         if isinstance(started, NotStarted):
@@ -112,6 +113,7 @@ class SystemTree:
 
     def forget(self) -> None:
         life = self._recorded.life
+        self._is_forgotten = True
         if life is not None and self._gone.done() and isinstance(self._gone.result(), TreeGone):
             with suppress(OSError):
                 life.unlink()
@@ -128,7 +130,7 @@ class SystemTree:
             case "ready":
                 _settle(self._is_ready, True)
             case "started":
-                _settle(self._started, said[0])
+                _settle(self._started, Started(*said))
             case "not_started":
                 assert self._program is not None, "it was told to go"
                 _settle(self._started, not_started(self._program, *said))
@@ -154,12 +156,15 @@ class SystemTree:
             self._files.close()
         _settle(self._is_ready, False)
         gone = self._judge()
+        what = self._command or "a command"
         lost = NotStarted(
-            Kind.ERROR, f"the warden {self._recorded.pid} ended before it could start {self._command}", None
+            Kind.ERROR, f"the warden {self._recorded.pid} ended before it said that {what} had started", None
         )
         _settle(self._started, lost)
         _settle(self._gone, gone)
         _settle(self._exited, NOT_SEEN)
+        if self._is_forgotten:
+            self.forget()
 
     def _judge(self) -> TreeGone | TreeUnknown:
         now = self._loop.time()

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from policies.classification import Facts, Rule, classify, matches
 from policies.failure import Failed, Kind, least_retryable
-from supervisor.errors import Failure, RunFailed, RunRefused, SessionLocked
+from supervisor.errors import CommandFailed, Failure, RunFailed, RunRefused, SessionLocked
 from supervisor.work.http_answer import stated_wait_s, status_of
 
 _MOST_MESSAGE: Final = 2000
@@ -40,6 +40,8 @@ def failed_by(error: BaseException, rules: tuple[Rule, ...], wall: float) -> Fai
         message = _with_members(message, error)
     if known.kind is not None and not rules and not error.__dict__:
         return Failed(known.kind, message[:_MOST_MESSAGE], traceback=where(error))
+    if isinstance(error, CommandFailed):
+        return Failed(error.kind, message[:_MOST_MESSAGE], None, error.exit_code, error.signal)
     kind = classify(rules, Facts(known.names, text, status_of(error)), known_kind(error, rules))
     return Failed(kind, message[:_MOST_MESSAGE], retry_after_s(error, wall), traceback=where(error))
 

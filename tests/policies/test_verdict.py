@@ -282,6 +282,12 @@ def test_a_retry_that_falls_due_inside_a_cooldown_moves_to_its_end(breaker: Stat
     assert answer == Retry(at, at - 100.0, 1.0, GONE)
 
 
+def test_a_failure_whose_input_was_used_up_is_not_retried() -> None:
+    used_up = {kind: case()._replace(failed=Failed(kind, "x", repeatable=False)) for kind in (Kind.ERROR, Kind.AUTH)}
+    assert verdict(used_up[Kind.ERROR]) == GiveUp(Reason.STDIN_CONSUMED)
+    assert verdict(used_up[Kind.AUTH]) == GiveUp(Reason.NOT_RETRIED)
+
+
 def test_the_failure_that_opens_the_breaker_waits_out_the_cooldown_it_began() -> None:
     ledger, answer = decide(case(), Ledger(Closed(0, 4, (90.0, 4, 4))), HOST, 100.0, no_jitter)
     assert ledger.breaker == Open(1, 160.0, trips=0, wait_s=60.0)
@@ -356,6 +362,6 @@ def test_a_retry_keeps_every_bound_at_once_and_nothing_else_spends(
 
 def test_words_in_reports_are_these() -> None:
     assert {*Reason} == {
-        *("not_retried", "attempts", "parent_budget", "session_budget", "host_budget"),
+        *("not_retried", "stdin_consumed", "attempts", "parent_budget", "session_budget", "host_budget"),
         *("cancelled", "replaced", "closed", "unconfirmed"),
     }

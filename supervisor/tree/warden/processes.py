@@ -12,8 +12,6 @@ Process = tuple[int, int]
 KERNEL_LISTS_CHILDREN = posix.access(f"/proc/self/task/{posix.getpid()}/children", posix.R_OK)
 """Nearly all do (CONFIG_PROC_CHILDREN)."""
 
-_MOST_TEXT = 80
-
 
 def read(path: str) -> bytes:
     """Return what a file of /proc says, or nothing."""
@@ -94,9 +92,8 @@ def may_still_fork(process: Process) -> bool:
 
 
 def name_of(process: Process) -> str:
-    """Return what a person calls it."""
-    command = read(f"/proc/{process[0]}/cmdline").rstrip(b"\0").replace(b"\0", b" ")[:_MOST_TEXT]
-    return f"process {process[0]} ({command.decode('utf-8', 'replace')})"
+    """Return what a person calls it. Not its arguments: there may be a secret among them."""
+    return f"process {process[0]} ({read(f'/proc/{process[0]}/comm').strip().decode('utf-8', 'replace')})"
 
 
 def resident_bytes(processes: list[Process]) -> int:

@@ -7,7 +7,7 @@ A message is four bytes of length, then a tuple in `marshal`: both ends are the 
              stop(grace_s)                   a second one can only hasten the first
              leave                           what the command has left may stay, once it has exited
     words    ready
-             started(pid)                    or not_started(errno, "cwd" or "program")
+             started(pid, starttime)         or not_started(errno, "cwd" or "program")
              exited(code, signal)            of the command itself; one of them is None
              memory(bytes)                   the tree holds more than it may
              gone(killed, left, steps)       the last

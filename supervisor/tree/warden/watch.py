@@ -6,7 +6,7 @@ import posix
 import select
 import time  # noqa: TID251 - no clock can be handed in here
 
-from .processes import descendants, name_of, resident_bytes
+from .processes import descendants, facts_of, name_of, resident_bytes
 from .protocol import ORDERS, ROOM_FOR_GONE_BYTES, WORDS, packed, unpacked
 from .stopping import Stopping
 
@@ -35,7 +35,7 @@ class Warden:
         self.sample_at = 0.0
         self.stopping = Stopping(self.pid)
         self.kill_at: float | None = None  # once it is told to stop
-        self.leaving = self.orphaned = False
+        self.leaving = False
         self.unread = b""
         self.woken, self.wakeup = posix.pipe2(posix.O_NONBLOCK | posix.O_CLOEXEC)
         self.nothing = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)  # now: once it runs it is too late
@@ -127,9 +127,17 @@ class Warden:
             for order, *arguments in orders:
                 self.obey[order](*arguments)
         else:
-            self.orphaned = True
             self.poll.unregister(ORDERS)
             self.stop(0.0)
+
+    def orders_have_ended(self) -> bool:
+        """Tell whether the supervisor is dead by now: its last orders may stand before the end of file, unread."""
+        try:
+            while posix.read(ORDERS, 65536):
+                continue
+        except BlockingIOError:
+            return False
+        return True
 
     def heed_signals(self) -> None:
         """Stop, if a recovery asks for it; what ended, others find out."""
@@ -169,7 +177,8 @@ class Warden:
             self.stop(0.0)
         else:
             self.most_bytes = most_bytes
-            self.tell("started", self.command)
+            facts = facts_of(self.command)  # ours to wait for: nobody else has its pid yet
+            self.tell("started", self.command, facts and facts[1])
         posix.chdir("/")
         for descriptor in range(ORDERS):
             posix.dup2(self.nothing, descriptor, inheritable=False)
@@ -191,10 +200,11 @@ class Warden:
         """Write the last word into the files in our name, remove those that are over, and say what was done."""
         left = descendants(self.pid)[:MOST_NAMES] if self.kill_at is None else []
         code, number = ("null" if value is None else str(value) for value in self.exited or (None, None))
+        is_orphaned = self.orders_have_ended()
         gone = f'{{"exitCode": {code}, "signal": {number}}}'.ljust(ROOM_FOR_GONE_BYTES).encode()
         for descriptor, folder, name, place, remove in self.files:
             write_over(descriptor, gone, place)
-            if remove == "always" or (remove == "orphaned" and self.orphaned):
+            if remove == "always" or (remove == "orphaned" and is_orphaned):
                 remove_if_same(descriptor, folder, name)
         steps = [f"{step}: {len(processes)}" for step, processes in self.stopping.steps.items()]
         self.tell("gone", self.stopping.killed(), [name_of(process) for process in left], steps)

@@ -14,7 +14,7 @@ from supervisor.tree.contract import LockWanted, Program, Streams, TreeGone
 from supervisor.tree.launcher import SystemLauncher
 from supervisor.tree.system_tree import SystemTree
 
-MARK = "TURNKEEPER_TREE_TEST"
+MARK = "TREE_TEST"
 """Each process of a test's trees has it in its environment, wherever it went and whoever its parent is by now."""
 
 IGNORE = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
@@ -57,8 +57,11 @@ def descriptors() -> set[tuple[str, str]]:
 
 def children() -> list[int]:
     """Return the children of this process, dead ones that nobody has waited for included."""
-    threads = os.listdir("/proc/self/task")
-    return [int(pid) for thread in threads for pid in Path(f"/proc/self/task/{thread}/children").read_text().split()]
+    found: list[int] = []
+    for thread in os.listdir("/proc/self/task"):
+        with suppress(FileNotFoundError):  # it has ended by now
+            found += map(int, Path(f"/proc/self/task/{thread}/children").read_text().split())
+    return found
 
 
 def until(true: Callable[[], object], what: str, seconds: float = 20.0) -> None:
