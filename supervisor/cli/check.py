@@ -3,31 +3,28 @@
 import json
 import os
 import sys
-import tempfile
 from contextlib import suppress
-from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
 from supervisor.cli.exit_status import ExitStatus
 from supervisor.errors import SettingsError
 
 
-def check(
-    file: Annotated[str | None, typer.Argument(help="The settings file.", show_default="as it would be found")] = None,
-    *,
-    settings: Annotated[str | None, typer.Option("--settings", help="The same, as for other commands.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> int:
+@click.command()
+@click.argument("file", required=False)
+@click.option("--settings", metavar="FILE", help="The same, as for other commands.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def check(file: str | None, settings: str | None, *, as_json: bool) -> int:
     """Say what is wrong with the settings (status 78), or show them as they stand, each policy with its hash."""
     from supervisor.settings import describe
     from supervisor.settings.problems import printable
     from supervisor.settings.read import read_settings
 
     if file is not None and settings is not None and file != settings:
-        raise typer.BadParameter(f"one file at a time: got {file} and --settings {settings}")
+        raise click.BadParameter(f"one file at a time: got {file} and --settings {settings}")
     try:
         found = read_settings(settings if file is None else file)
     except SettingsError as error:
@@ -44,12 +41,13 @@ def check(
     return ExitStatus.OK
 
 
-def init(
-    file: Annotated[str, typer.Argument(help="Where to write it.")] = "settings.toml",
-    *,
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
-) -> int:
+@click.command()
+@click.argument("file", default="settings.toml")
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+def init(file: str, *, force: bool) -> int:
     """Write a settings file in which every key is explained."""
+    from importlib.resources import files
+
     content = files("supervisor.settings").joinpath("settings.toml").read_bytes()
     try:
         _write_whole(file, content, force=force)
@@ -61,6 +59,7 @@ def init(
     return ExitStatus.OK
 
 
+@click.command()
 def schema() -> int:
     """Print the JSON Schema of settings.toml."""
     from supervisor.settings.schema import json_schema
@@ -83,6 +82,8 @@ def _write_whole(path: str, content: bytes, *, force: bool) -> None:
 
     With `force` a symbolic link stays, and the file that it names is written.
     """
+    import tempfile
+
     target = Path(os.path.realpath(path) if force else path)
     descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
     try:

@@ -3,50 +3,38 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
-from supervisor.cli import check
+from supervisor.cli import check, run
 from supervisor.cli.exit_status import ExitStatus
+from supervisor.cli.report_file import CannotCreate
 from supervisor.errors import SettingsError
 
-app = typer.Typer(
-    name="turnkeeper",
-    help="Runs agent turns: attempt over, session free, and only then a verdict.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(check.check)
-app.command()(check.init)
-app.command()(check.schema)
 
-UsageError: Any = typer.BadParameter.__mro__[1]
-"""What a wrong command line raises: click's class, or the one of the copy of click that newer typers carry."""
-
-
-def _print_version(wanted: bool) -> None:  # noqa: FBT001  # typer calls it with the option's value
+def _print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's
     if not wanted:
         return
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        typer.echo(f"turnkeeper {version('turnkeeper')}")
+        click.echo(f"turnkeeper {version('turnkeeper')}")
     except PackageNotFoundError:
-        typer.echo("turnkeeper, not installed: run from its sources")
-    raise typer.Exit
+        click.echo("turnkeeper, not installed: run from its sources")
+    context.exit()
 
 
-@app.callback()
-def options(
-    *,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    pass
+@click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the version."
+)
+def app() -> None:
+    """Runs agent turns: attempt over, session free, and only then a verdict."""
+
+
+for command in (run.run, check.check, check.init, check.schema):
+    app.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,9 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         number = "one problem" if len(error.problems) == 1 else f"{len(error.problems)} problems"
         print(f"turnkeeper: {number} in {error}", file=sys.stderr)
         return ExitStatus.SETTINGS
-    except UsageError as error:
+    except CannotCreate as error:
+        print(f"turnkeeper: {error}; nothing was started", file=sys.stderr)
+        return ExitStatus.CANNOT_CREATE
+    except click.ClickException as error:
         return _usage(error)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, click.Abort):
         return ExitStatus.INTERRUPTED
     except OSError as error:
         return _cannot_print(error)

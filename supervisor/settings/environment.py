@@ -7,18 +7,12 @@ case below the prefix; a policy's name is matched whatever its case, and `_` sta
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from supervisor.settings.did_you_mean import did_you_mean, nearest
+from supervisor.settings.names import PREFIX, RESERVED
 from supervisor.settings.problems import Path, Problem, path_text, printable, shown
 from supervisor.settings.tables import SettingsTable
-
-PREFIX: Final = "TURNKEEPER_"
-
-RESERVED: Final = frozenset(
-    f"{PREFIX}{name}" for name in ("RUN_ID", "SESSION", "ATTEMPT", "IDEMPOTENCY_KEY", "DEADLINE", "PARENT", "SETTINGS")
-)
-"""Names that a supervised command finds in its environment, and the one that names the file: not settings."""
 
 
 @dataclass(slots=True)

@@ -59,6 +59,6 @@ class Settings:
         return self.policies[name]
 
 
-def embedded_settings() -> Settings:
+def embedded_settings(warnings: tuple[str, ...] = ()) -> Settings:
     """Return the built-in defaults: the policy `default`, no limits, state in memory."""
-    return Settings()
+    return Settings(warnings=warnings)

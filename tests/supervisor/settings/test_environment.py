@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.settings.environment import RESERVED
+from supervisor.settings.names import RESERVED
 
 
 def test_a_variable_is_read_over_the_file(read: Any) -> None:

@@ -30,7 +30,7 @@ def test_the_built_in_defaults_need_no_library() -> None:
         "import sys, supervisor\n"
         "from supervisor.settings.values import embedded_settings\n"
         "embedded_settings()\n"
-        "print({'pydantic', 'pydantic_settings', 'platformdirs', 'typer', 'rich'} & set(sys.modules))"
+        "print({'pydantic', 'pydantic_settings', 'platformdirs', 'click', 'rich'} & set(sys.modules))"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
     assert ended.stdout.strip() == "set()"

@@ -1,0 +1,123 @@
+"""What a run logs to stderr: one line for each event, for a person or as JSON.
+
+A reader of stderr that stalls must not stall the supervision: what it does not take waits here, up to a bound.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, Final, Self
+
+from supervisor.tasks import wait_until
+from supervisor.work.sink import Sink
+
+_MOST_UNWRITTEN: Final = 1024 * 1024
+_LAST_WORDS_S: Final = 1.0
+
+
+class LogFormat(StrEnum):
+    """How lines are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLines(logging.Handler):
+    """The log of one run, to be entered in its loop. `quiet`: only what went wrong.
+
+    The library's own warnings, on the logger `turnkeeper`, come here too.
+    """
+
+    def __init__(self, form: LogFormat, *, quiet: bool) -> None:
+        super().__init__(logging.WARNING)
+        self._form = form
+        self._quiet = quiet
+        self._unwritten = bytearray()
+        self._dropped = 0
+        self._json = _json_logger(self._write) if form is LogFormat.JSON else None
+
+    async def __aenter__(self) -> Self:
+        self._sink = Sink(2)
+        self._all_written: asyncio.Future[None] | None = None
+        logger = logging.getLogger("turnkeeper")
+        logger.addHandler(self)
+        logger.propagate = False
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        logging.getLogger("turnkeeper").removeHandler(self)
+        if self._dropped:
+            self._dropped, number = 0, self._dropped
+            self.warn(f"{number} lines of this log were dropped: its reader did not take them")
+        if self._unwritten:
+            loop = asyncio.get_running_loop()
+            self._all_written = loop.create_future()
+            await wait_until(self._all_written, loop.time() + _LAST_WORDS_S)
+        self._sink.close()
+
+    def tell(self, event: Any) -> None:
+        """Log an event."""
+        from supervisor.log import fields_of, is_bad, line
+
+        bad = is_bad(event)
+        if self._quiet and not bad:
+            return
+        if self._json is None:
+            self._write(line(event))
+        else:
+            (self._json.warning if bad else self._json.info)(**fields_of(event))
+
+    def warn(self, message: str) -> None:
+        """Log what went wrong beside the run."""
+        from supervisor.log import one_line
+
+        if self._json is None:
+            self._write(f"turnkeeper: {one_line(message)}")
+        else:
+            self._json.warning("warning", message=message)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.warn(record.getMessage())
+
+    def _write(self, line: str) -> None:
+        if len(self._unwritten) > _MOST_UNWRITTEN:
+            self._dropped += 1
+            return
+        waits = bool(self._unwritten)
+        self._unwritten += line.encode(errors="backslashreplace") + b"\n"
+        if not waits:
+            self._flush()
+            if self._unwritten:
+                self._sink.when_ready(self._flush)
+
+    def _flush(self) -> None:
+        with memoryview(self._unwritten) as rest:
+            written = self._sink.write(rest)
+        del self._unwritten[:written]
+        if self._sink.is_gone:
+            self._unwritten.clear()
+        if not self._unwritten:
+            self._sink.rest()
+            if self._all_written is not None and not self._all_written.done():
+                self._all_written.set_result(None)
+
+
+class _Written:
+    """Where structlog's lines go."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self.info = self.warning = write
+
+
+def _json_logger(write: Callable[[str], None]) -> Any:
+    import structlog
+
+    return structlog.wrap_logger(
+        _Written(write),
+        [structlog.processors.add_log_level, structlog.processors.JSONRenderer()],
+        structlog.BoundLogger,
+    )

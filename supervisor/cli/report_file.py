@@ -1,0 +1,79 @@
+"""`--report`: what a run came to, as one JSON object in a file that is there whole or not at all."""
+
+import json
+import os
+import stat
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from supervisor.clock import SystemClock
+
+if TYPE_CHECKING:
+    from supervisor.report import RunReport
+
+
+class CannotCreate(Exception):
+    """A file that was asked for cannot be made; nothing was started."""
+
+
+class ReportFile:
+    """Made before the run, so that a run whose report could not be written does not start; named once it is whole.
+
+    Raises CannotCreate. A path of None: no report is wanted. What is no plain file (a device, a FIFO) is written to.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._passing = self._real = ""
+
+    def __enter__(self) -> Self:
+        if self._path is None or self._path_is_special():
+            return self
+        try:
+            self._real = os.path.realpath(self._path)  # a symbolic link stays, and the file that it names is written
+            name = f".turnkeeper-report.{SystemClock().token(8)}"
+            self._passing = os.path.join(os.path.dirname(self._real), name)
+            os.close(os.open(self._passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except (OSError, ValueError) as error:
+            self._passing = ""
+            raise self._cannot_create(error) from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._passing:
+            with suppress(OSError):  # it has its name, or its folder may not be written any more
+                os.unlink(self._passing)
+
+    def _path_is_special(self) -> bool:
+        assert self._path is not None, "a report is wanted"
+        try:
+            mode = os.stat(self._path).st_mode
+        except (OSError, ValueError) as error:
+            if self._path and isinstance(error, FileNotFoundError):
+                return False
+            raise self._cannot_create(error) from None
+        if stat.S_ISDIR(mode):
+            raise CannotCreate(f"the report {self._path} cannot be written: it is a folder")
+        return not stat.S_ISREG(mode)
+
+    def _cannot_create(self, error: OSError | ValueError) -> CannotCreate:
+        return CannotCreate(f"the report {self._path} cannot be written: {getattr(error, 'strerror', None) or error}")
+
+    async def write(self, report: "RunReport") -> str:
+        """Write it; return what went wrong, for a person, or nothing."""
+        if self._path is None:
+            return ""
+        import aiofiles
+
+        text = json.dumps(report.as_json(), indent=2) + "\n"
+        try:
+            async with aiofiles.open(self._passing or self._path, "w", encoding="ascii") as file:
+                await file.write(text)
+            if self._passing:
+                os.replace(self._passing, self._real)
+        except OSError as error:
+            return f"the report {self._path} could not be written: {error.strerror}"
+        return ""

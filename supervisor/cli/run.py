@@ -1,0 +1,179 @@
+"""`turnkeeper run`: one command under a policy, from the command line to its exit status."""
+
+import asyncio
+import os
+import signal
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from supervisor.cli.exit_status import ExitStatus
+from supervisor.cli.log_lines import LogFormat, LogLines
+from supervisor.cli.report_file import ReportFile
+
+if TYPE_CHECKING:
+    from supervisor.report import RunReport
+    from supervisor.settings.values import Settings
+    from supervisor.supervisor import Supervisor
+    from supervisor.work.nesting import OuterRun
+
+_STOPPED_BY: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.argument("command", nargs=-1, required=True, metavar="-- COMMAND [ARG]...", type=click.UNPROCESSED)
+@click.option("--session", "-s", metavar="KEY", required=True, help="Whose turn it is: turns of one never overlap.")
+@click.option("--policy", "-p", metavar="NAME", default="default", help="The rules, by their name in the settings.")
+@click.option("--settings", metavar="FILE", help="Else where `turnkeeper check` finds them.")
+@click.option("--lock", metavar="PATH", help="The session's file: PATH.lock is held during each attempt.")
+@click.option("--report", metavar="FILE", help="Write there, as one JSON object, how it went.")
+@click.option(
+    "--on-refused",
+    type=click.IntRange(0, 255),
+    default=int(ExitStatus.REFUSED),
+    metavar="STATUS",
+    help="Exit status of a run that was not allowed to start: 75 if left out.",
+)
+@click.option("--log", type=click.Choice([*map(str, LogFormat)]), default="text", help="How stderr's log is written.")
+@click.option("--quiet", "-q", is_flag=True, help="Log only what went wrong.")
+def run(  # noqa: PLR0913 - the options
+    command: tuple[str, ...],
+    session: str,
+    policy: str,
+    settings: str | None,
+    lock: str | None,
+    report: str | None,
+    on_refused: int,
+    log: str,
+    *,
+    quiet: bool,
+) -> int:
+    """Run a command under a policy: each attempt's whole process tree is proved gone before the next.
+
+    The command's stdin, stdout and stderr are passed on as they are; the log goes to stderr. The exit status is the
+    command's own; 124: timed out or idle, 137: too much memory, 70: something may still live, 75: refused, try later,
+    71: the machine refused what it needs, 127 or 126: not found or not executable.
+    """
+    from supervisor.settings.load import load_settings
+
+    _open_what_is_closed()
+    if not command[0]:
+        raise click.UsageError("a command needs a program to run: the first of its arguments is empty")
+    if lock == "":
+        raise click.UsageError("--lock needs the path of the session's file, got an empty one")
+    found = load_settings(settings)
+    _check(found, session, policy)
+    with ReportFile(report) as to:
+        one = _Run(command, session, policy, lock, found, LogLines(LogFormat(log), quiet=quiet))
+        return asyncio.run(one.to_its_end(to, on_refused))
+
+
+def _open_what_is_closed() -> None:
+    """Have something stand at descriptors 0 to 2: else what is opened next gets their numbers, and the command that."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
+def _check(settings: "Settings", session: str, policy: str) -> None:
+    from supervisor.supervisor import check_session
+
+    try:
+        check_session(session)
+        settings.policy(policy)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+class _Run:
+    """One run, and the signals that end it."""
+
+    def __init__(
+        self, argv: tuple[str, ...], session: str, policy: str, lock: str | None, settings: "Settings", log: LogLines
+    ) -> None:
+        from supervisor.work.command import Command
+
+        self._command = Command(argv, stdin=0, stdout=1, stderr=2)
+        self._session, self._policy, self._lock, self._settings = session, policy, lock, settings
+        self._log = log
+        self._stopped_by: int | None = None
+
+    async def to_its_end(self, to: ReportFile, on_refused: int) -> int:
+        """Return the exit status."""
+        async with self._log:
+            for warning in self._settings.warnings:
+                self._log.warn(warning)
+            report = await self._supervised()
+            status = exit_status(report, on_refused, self._stopped_by)
+            trouble = await to.write(report)
+            if trouble:
+                self._log.warn(trouble)
+                status = status or ExitStatus.IO
+            return status
+
+    async def _supervised(self) -> "RunReport":
+        from supervisor.supervisor import Supervisor
+
+        async with Supervisor(self._settings, outer=self._outer()) as supervisor:
+            supervisor.on(self._log.tell)
+            self._heed_signals(supervisor)
+            return await supervisor.run_report(self._session, self._command, policy=self._policy, lock=self._lock)
+
+    def _outer(self) -> "OuterRun | None":
+        from supervisor.clock import SystemClock
+        from supervisor.work.nesting import Ignored, outer_run
+
+        clock = SystemClock()
+        outer = outer_run(os.environ, clock.now(), clock.wall())
+        if isinstance(outer, Ignored):
+            self._log.warn(f"this is a run of its own: {outer.why}")
+            return None
+        return outer
+
+    def _heed_signals(self, supervisor: "Supervisor") -> None:
+        loop = asyncio.get_running_loop()
+        for number in _STOPPED_BY:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a job in the background, asks for that
+                loop.add_signal_handler(number, self._stop, number, supervisor)
+
+    def _stop(self, number: int, supervisor: "Supervisor") -> None:
+        if self._stopped_by is None:
+            self._stopped_by = number
+            supervisor.cancel(self._session)
+        else:
+            self._command.hasten()
+
+
+def exit_status(report: "RunReport", on_refused: int, stopped_by: int | None) -> int:
+    """Return the exit status that says how a run ended: what may still live is never silenced."""
+    from supervisor.report import Status
+
+    match report.status:
+        case Status.SUCCEEDED:
+            return ExitStatus.OK
+        case Status.QUARANTINED:
+            return ExitStatus.UNCONFIRMED
+        case Status.REFUSED:
+            return on_refused
+        case Status.CANCELLED:
+            return 128 + (stopped_by or signal.SIGINT)
+        case Status.FAILED:
+            return _of_failure(report)
+
+
+def _of_failure(report: "RunReport") -> int:
+    from policies.failure import Kind
+
+    failed = report.attempts[-1].failure
+    assert failed is not None, "a run fails with its last attempt"
+    if failed.exit_code is not None:
+        return failed.exit_code or ExitStatus.FAILED
+    if failed.signal is not None:
+        return 128 + failed.signal
+    match failed.kind:
+        case Kind.TIMEOUT | Kind.IDLE:
+            return ExitStatus.TIMED_OUT
+        case Kind.MEMORY:
+            return ExitStatus.MEMORY
+        case _:
+            return ExitStatus.NOT_STARTED
