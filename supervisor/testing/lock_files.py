@@ -23,7 +23,7 @@ class LockListener(Protocol):
 class _Holder:
     name: str
     since: float
-    alive: bool = True
+    alive: bool | None = True
 
 
 class MemoryLock:
@@ -72,6 +72,12 @@ class MemoryLockFiles:
         if holder is not None and holder.name == name:
             holder.alive = False
 
+    def orphan(self, path: Path, name: str) -> None:
+        """Its warden is killed, and its file stays: nobody can judge whether what it started lives."""
+        holder = self._held.get(path)
+        if holder is not None and holder.name == name:
+            holder.alive = None
+
     def held(self) -> dict[Path, str]:
         """Return who holds what."""
         return {path: holder.name for path, holder in self._held.items()}
@@ -88,21 +94,25 @@ class MemoryLockFiles:
             self._listener.taken(lock)
         return lock
 
-    async def judge(self, path: Path, pids: Pids) -> Busy | None:  # noqa: ARG002 - every holder can be judged
+    def named_by(self, path: Path) -> None:
+        """Return nothing: no holder has a pid."""
+
+    async def judge(self, path: Path, pids: Pids) -> Busy | None:  # noqa: ARG002 - no holder has a pid
         holder = self._held.get(path)
         if holder is None:
             return None
-        if not holder.alive:
+        if holder.alive is False:
             del self._held[path]
             return None
         lock_path = path.with_name(path.name + ".lock")
-        return Busy(lock_path, holder.name, 7, self._clock.now() - holder.since, alive=True, advice="wait, or stop it")
+        advice = "wait, or stop it" if holder.alive else "look for what it started, end it, then remove the file"
+        return Busy(lock_path, holder.name, 7, self._clock.now() - holder.since, alive=holder.alive, advice=advice)
 
     async def wait_until_free(self, path: Path, rule: LockRule, wait: LockWait) -> LockRule:
         clock = wait.clock
         held_s, told = 0.0, ""
         while path in self._held:
-            dead = not self._held[path].alive
+            dead = self._held[path].alive is False
             busy = await self.judge(path, rule.pids)
             if busy is None:
                 if dead:

@@ -5,7 +5,9 @@ import asyncio
 from policies.failure import Failed, Gone, Receipt, Unknown
 from policies.verdict import Quarantine, Reason, Retry, Verdict
 from supervisor.store.contract import Refused, Standing
-from tests.simulation.facts import BodyFacts, Facts, Recorded, RunFacts
+from supervisor.testing.simulated_tree import SimulatedTree
+from supervisor.testing.tree_script import Happening
+from tests.simulation.facts import BodyFacts, Facts, Recorded, RunFacts, is_unknown
 from tests.simulation.scenario import Scenario
 
 EPS = 1e-6
@@ -63,10 +65,12 @@ class Bodies:
                 facts.violation("I3", f"{text}, which has {above.policy.budget.attempts} attempts")
 
     def _check_starts(self, who: str) -> None:
-        """A start is charged before a lock is waited for: only where none is, attempts start as they are charged."""
+        """A start is charged before a lock or a warden is waited for: only where none is, attempts start as charged."""
         scenario, now = self.scenario, self.facts.clock.now()
         self.starts.append(now)
         if scenario.starts is None or scenario.slowness.share or any(j.lock for j in scenario.jobs):
+            return
+        if any(tree.script.parks_in_s for run in self.facts.runs.values() for tree in run.trees):
             return
         count, period_s = scenario.starts
         within = sum(1 for at in self.starts if at > now - period_s + EPS)
@@ -128,6 +132,8 @@ class Bodies:
         if idle_s is not None:
             limit = min(limit, body.beat_at + idle_s)
         limit = max(limit, body.started_at)  # a slow store may let it begin after its deadline
+        if body.tree is not None and is_time_over(body.tree):
+            return  # its time was not up; what it has left is being stopped
         if body.told_at is not None and body.told_at > limit + EPS:
             text = f"attempt {body.number} of run {body.run.key} is told to end {body.told_at - limit:.3f} s too late"
             self.facts.violation("time", text)
@@ -137,7 +143,7 @@ class Bodies:
         self.facts.violation("stop", text)
 
     def on_body_ended(self, body: BodyFacts) -> None:
-        if body.told_at is None and body.how != "cancelled":
+        if body.tree is None and body.told_at is None and body.how != "cancelled":
             self.on_told_limit(body)
 
     def on_told_limit(self, body: BodyFacts) -> None:
@@ -259,13 +265,15 @@ class Bodies:
         report, scenario = getattr(end, "report", None), self.scenario
         if scenario.starts or scenario.memory or scenario.slowness.share:
             return
-        if run.parent is not None and run.number == 0 and self.facts.clock.now() > run.granted_at + EPS:
+        may_enter = run.parent is not None and run.number == 0 and not run.trees  # which waited for their wardens
+        if may_enter and self.facts.clock.now() > run.granted_at + EPS:
             text = f"run {run.key} has its permit, and waits though its ancestor has a slot"
             self.facts.violation("host", text)
         if report is None or report.reason != "host_full":
             return
         begun = [other for others in self.open.values() for other in others]
-        free = not begun and self.recorded_at < self.facts.clock.now() - EPS  # and not in this very instant
+        parks = any(tree.outcome is None for each in self.facts.runs.values() for tree in each.trees)
+        free = not begun and not parks and self.recorded_at < self.facts.clock.now() - EPS  # nor in this very instant
         if any(above.begun for above in run.line()[1:]) or free:
             self.facts.violation("host", f"run {run.key} is refused (host_full) beside {[each.key for each in begun]}")
 
@@ -292,13 +300,21 @@ class Bodies:
 
     def on_end(self, store: object) -> None:
         for run in self.facts.runs.values():
-            if run.locks and self.facts.leaving_at is None:
+            below = [body for each in (run, *_below(run)) for body in each.bodies.values()]
+            stays = any(body.tree is not None and is_unknown(body.tree) for body in below)
+            if run.locks and self.facts.leaving_at is None and not stays:
                 self.facts.violation("I1", f"run {run.key} holds {[lock.path.name for lock in run.locks]} at the end")
 
 
 def _most(runs: list[RunFacts]) -> int:
     """Each was admitted by its own rule, beside those that came before it: so many at most together."""
     return max(run.policy.gate.permits for run in runs)
+
+
+def is_time_over(tree: SimulatedTree) -> bool:
+    """Say whether a command has come to its end by itself: what follows is not bounded by the attempt's time."""
+    ends = (Happening.EXITED, Happening.UNKNOWN, Happening.TOLD)
+    return tree.over_memory.done() or any(end in tree.at for end in ends)
 
 
 def _is_given_up(body: BodyFacts, now: float) -> bool:

@@ -69,7 +69,8 @@ class Reports:
             case Kind.TIMEOUT:
                 early = told < body.attempt_deadline - EPS
             case Kind.IDLE:
-                early = told < idle_at - EPS
+                just_now = body.tree is not None and told <= body.beat_at + EPS  # it wrote in that very instant
+                early = told < idle_at - EPS and not just_now
             case Kind.BUSY:
                 early = told < min(body.attempt_deadline, idle_at) - EPS
             case _:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from policies.budget import FULL, Bucket, spent
-from policies.failure import Refusal
+from policies.failure import Kind, Refusal
 from policies.verdict import GiveUp, Reason, Retry, Verdict
 from supervisor.store.contract import Refused, Standing
 from tests.simulation.facts import BodyFacts, Facts, Recorded, RunFacts
@@ -74,9 +74,9 @@ class TokenBuckets:
     def on_recorded(self, run: RunFacts, standing: Standing, verdict: Verdict) -> None:
         record = run.records[-1]
         if run.reserved is not None:
-            if record.stopped is not None:  # told to end while it was begun: its work never started
-                self.on_gave_back(run, standing, standing.tokens)
-            run.reserved = None  # its lock cannot be had at all: an attempt like any other
+            if record.failed is not None and record.failed.kind is Kind.CANCELLED:
+                self.on_gave_back(run, standing, standing.tokens)  # told to end while it was begun: it never started
+            run.reserved = None  # its lock, or a warden, cannot be had at all: an attempt like any other
         self._decided(run, record, verdict)
         self._check_session(run)
 

@@ -13,6 +13,10 @@ from policies.policy import Policy
 from policies.verdict import Reason, Verdict
 from supervisor.clock import Clock
 from supervisor.testing.lock_files import MemoryLock
+from supervisor.testing.simulated_tree import SimulatedTree
+from supervisor.testing.tree_script import Happening
+from supervisor.testing.trees import FIRST_PID
+from supervisor.tree.contract import TreeGone, TreeUnknown
 
 WHO: "ContextVar[RunFacts]" = ContextVar("who")
 """The run in whose name something happens: callers set it, attempts inherit it."""
@@ -45,11 +49,24 @@ class BodyFacts:
     remote_until: float | None = None
     confirm_trouble: bool = False
     context: "weakref.ref[Any] | None" = None
+    tree: SimulatedTree | None = None  # where it is a command
 
     def alive(self, now: float) -> bool:
         if self.ended_at is None or self.open:
             return True
+        if self.tree is not None and not is_gone(self.tree):
+            return True
         return self.remote_until is not None and now < self.remote_until - 1e-9
+
+
+def is_gone(tree: SimulatedTree) -> bool:
+    """Say whether a tree was proved gone; one whose warden was killed never is."""
+    return isinstance(tree.outcome, TreeGone)
+
+
+def is_unknown(tree: SimulatedTree) -> bool:
+    """Say whether the warden of a tree was killed: what it started may live for ever."""
+    return isinstance(tree.outcome, TreeUnknown)
 
 
 @dataclass(slots=True)
@@ -74,6 +91,7 @@ class RunFacts:
     session: str
     policy: Policy
     parent: "RunFacts | None"
+    lock: str = ""
     asked_at: float = 0.0
     deadline: float = 0.0
     run_id: str = ""
@@ -92,6 +110,7 @@ class RunFacts:
     records: list[Recorded] = field(default_factory=list)
     children: "list[RunFacts]" = field(default_factory=list)
     locks: list[MemoryLock] = field(default_factory=list)
+    trees: list[SimulatedTree] = field(default_factory=list)  # each that was parked for it
     ended_at: float | None = None
     task: "weakref.ref[asyncio.Task[Any]] | None" = None  # of a subagent
     events: list[Any] = field(default_factory=list)
@@ -161,6 +180,19 @@ class Facts:
         if len(self.violations) < 20:
             self.violations.append(line)
         self.log.append(f"{self.clock.now() - self.start:.4f} VIOLATION {line}")
+
+    # --- trees
+
+    def tree(self, tree: SimulatedTree, happening: Happening) -> None:
+        if happening is Happening.SPAWNED:
+            tree.owner = run = WHO.get()
+            run.trees.append(tree)
+        if happening is Happening.SAID:
+            body = tree.owner.bodies.get(tree.owner.number)
+            if body is not None and body.tree is tree and body.told_at is None:
+                body.beat_at = self.clock.now()
+            return
+        self.note(f"tree_{happening.value}", tree.owner, tree, shown=str(tree.recorded.pid - FIRST_PID))
 
     # --- lock files
 

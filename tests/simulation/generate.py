@@ -15,6 +15,7 @@ from supervisor.testing.faults import (
     Slowness,
     StepWall,
 )
+from tests.simulation.generate_trees import Trees
 from tests.simulation.scenario import Agents, Beat, Job, Lock, Nested, Open, Play, Rules, Scenario, Sleep, Step
 
 KINDS = ("error", "network", "overloaded", "rate_limited", "server_error", "auth", "invalid", "memory", "crash")
@@ -59,6 +60,7 @@ class _Generator:
         self.fails = dice.choice((0.2, 0.5, 0.8, 0.95))
         self.quick = dice.random() < 0.3
         self.budget = 40  # steps of work in all: a scenario stays small
+        self.trees = Trees(seed, self.grid_s)
 
     def time(self, most_s: float) -> float:
         """A length of at most so many seconds, on the grid where there is one."""
@@ -98,6 +100,7 @@ class _Generator:
             lock_wait_s=choose((0.0, 0.5, 1.0)),
             timeout_tokens=choose((2.0, 1.0, 0.0)),
             timeout_retried=choose((True, True, False)),
+            **self.trees.rules(),
         )
 
     # --- work
@@ -162,7 +165,7 @@ class _Generator:
             session = f"{session}/child{dice.randint(0, 1)}"
         plays = tuple(self.play(depth) for _ in range(dice.choice((1, 1, 2))))
         lock = dice.choice(self.sessions) if depth == 0 and self.some("locks", 0.5) else ""
-        return Job(session, dice.choice(self.names), plays, at, lock)
+        return Job(session, dice.choice(self.names), plays, at, lock, self.trees.of_a_job())
 
     def jobs(self) -> tuple[Job, ...]:
         dice = self.dice

@@ -4,8 +4,7 @@ The product knows nothing of them: a part of it is replaced while a simulation r
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
@@ -32,24 +31,10 @@ from supervisor.store.contract import Refused, Standing, Waiting
 from supervisor.store.memory import MemoryStore
 from supervisor.store.session_line import SessionLine
 from supervisor.tasks import settled, start_plain, wait_until
+from tests.simulation.replaced import Replaced
 from tests.simulation.simulate import Plant
 
 _ = Outcome
-
-
-class Replaced(Plant):
-    """Parts of the engine replaced: (owner, name, what stands there instead of it)."""
-
-    def __init__(self, *parts: tuple[Any, str, Any], store: type[MemoryStore] = MemoryStore) -> None:
-        self.parts = parts
-        self.store = store
-
-    @contextmanager
-    def planted(self) -> Iterator[None]:
-        with ExitStack() as stack:
-            for owner, name, instead in self.parts:
-                stack.enter_context(patch.object(owner, name, instead))
-            yield
 
 
 # --- the gate

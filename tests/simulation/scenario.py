@@ -13,6 +13,7 @@ from policies.failure import DEFAULT_EFFECTS, Effect, Kind
 from policies.gate import Gate, Overlap
 from policies.policy import AttemptLimits, LockRule, Policy
 from supervisor.testing.faults import Fault, Slowness
+from supervisor.testing.tree_script import TreeScript
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +89,17 @@ class Play:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A run. `plays`: of its attempts in turn, the last for all that follow. `at` is when it is asked for."""
+    """A run. `plays`: of its attempts in turn, the last for all that follow. `at` is when it is asked for.
+
+    Where there are `trees`, it is a command, and they are its attempts instead.
+    """
 
     session: str
     policy: str
     plays: tuple[Play, ...]
     at: float = 0.0
     lock: str = ""
+    trees: tuple[TreeScript, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +129,14 @@ class Rules:
     lock_wait_s: float = 1.0
     timeout_tokens: float = 2.0
     timeout_retried: bool = True
+    leave_children: bool = False
+    max_rss_bytes: int | None = None
 
     def policy(self) -> Policy:
         kinds = {**DEFAULT_EFFECTS, Kind.TIMEOUT: Effect(self.timeout_retried, counts=True, tokens=self.timeout_tokens)}
         return Policy(
             self.name,
-            AttemptLimits(self.timeout_s, self.idle_s, self.grace_s),
+            AttemptLimits(self.timeout_s, self.idle_s, self.grace_s, self.max_rss_bytes, self.leave_children),
             Budget(self.attempts, self.deadline_s, Bucket(self.capacity, self.refill, self.deposit)),
             Backoff(Strategy(self.strategy), self.base_s, self.cap_s),
             # A row of failures alone opens it: the checker has a model of that.
@@ -162,7 +169,9 @@ def _classes(union: Any) -> list[type]:
     return list(get_args(union)) if isinstance(union, UnionType) else [union]
 
 
-_CLASSES = {cls.__name__: cls for cls in (*_classes(Step), *_classes(Fault), Play, Job, Rules, Scenario, Slowness)}
+_CLASSES = {
+    cls.__name__: cls for cls in (*_classes(Step), *_classes(Fault), Play, TreeScript, Job, Rules, Scenario, Slowness)
+}
 
 
 def as_json(scenario: Scenario) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from supervisor.testing.faults import CancelAt, CancelPlace, Fault, Slowness
+from supervisor.testing.tree_script import TreeScript
 from tests.simulation.scenario import Agents, Job, Nested, Play, Rules, Scenario
 
 Fails = Callable[[Scenario], bool]
@@ -93,6 +94,12 @@ def _simpler_job(job: Job) -> Iterator[Job]:
             yield replace(job, plays=job.plays[:number] + job.plays[number + 1 :])
     if job.at:
         yield replace(job, at=0.0)
+    for number, tree in enumerate(job.trees):
+        yield replace(job, trees=job.trees[:number] + job.trees[number + 1 :])
+        for field in dataclasses.fields(TreeScript):
+            if getattr(tree, field.name) != field.default:
+                plainer = replace(tree, **{field.name: field.default})
+                yield replace(job, trees=_with(job.trees, number, plainer))
     for number, play in enumerate(job.plays):
         for simpler in _simpler_play(play):
             yield replace(job, plays=_with(job.plays, number, simpler))

@@ -23,6 +23,7 @@ from supervisor.testing.faults import CancelAt, CancelPlace, HoldLock, Leave, Lo
 from supervisor.testing.lock_files import MemoryLockFiles
 from supervisor.testing.numbered import NumberedTask
 from supervisor.testing.slow_store import SlowStore
+from supervisor.testing.trees import SimulatedLauncher
 from tests.simulation.checker import checkers
 from tests.simulation.endings import Interrupt
 from tests.simulation.facts import WHO, Facts
@@ -109,11 +110,12 @@ class _Simulation:
         self.scenario, self.facts, self.clock, self.eager = scenario, facts, clock, eager
         self.policies = {rules.name: rules.policy() for rules in scenario.policies}
         self.policies["fresh"] = Policy("fresh")
-        self.checkers = checkers(facts, scenario)
-        for checker in self.checkers:
-            facts.watch(checker)
         self.watched = WatchedStore(plant.store(), facts)
         self.locks = plant.locks(self.clock, facts)
+        self.launcher = SimulatedLauncher(self.locks, facts.tree)
+        self.checkers = checkers(facts, scenario, self.locks, self.launcher)
+        for checker in self.checkers:
+            facts.watch(checker)
         facts.slack_s = 6 * scenario.slowness.seconds
         self.memory = 8 * GIB
         self.callers: dict[str, asyncio.Task[None]] = {}
@@ -128,6 +130,7 @@ class _Simulation:
             store=store,
             locks=self.locks,
             start_task=start_eager if self.eager else self._start_task,
+            launcher=self.launcher,
             memory=lambda: self.memory,
         )
         supervisor.facts = self.facts

@@ -9,9 +9,11 @@ import pytest
 from tests.simulation.explain import explain, rule_of
 from tests.simulation.generate import generate
 from tests.simulation.planted import PLANTED
+from tests.simulation.planted_trees import PLANTED_TREES
 from tests.simulation.simulate import simulate
 
 SEEDS = 3000
+ALL = {**PLANTED, **PLANTED_TREES}
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +28,9 @@ def _quiet() -> Iterator[None]:
 
 @pytest.mark.simulation
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("name", ALL)
 def test_a_planted_bug_is_found(name: str) -> None:
-    plant = PLANTED[name]()
+    plant = ALL[name]()
     assert any(simulate(generate(seed), plant).violations for seed in range(SEEDS)), f"not found: {name}"
 
 

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from policies.failure import Kind
 from policies.policy import Policy
@@ -22,9 +22,12 @@ from supervisor import (
 )
 from supervisor.subagents import Child
 from supervisor.testing.cancelling import cancelled_at
+from tests.simulation.commands import PlayedCommand
 from tests.simulation.endings import Context, end_as, how_of, kind_of
 from tests.simulation.facts import WHO, BodyFacts, Facts, RunFacts
 from tests.simulation.scenario import Agents, Beat, Job, Lock, Nested, Open, Play, Sleep, Step
+
+T = TypeVar("T")
 
 
 class Troupe:
@@ -41,7 +44,7 @@ class Troupe:
     def enlist(self, job: Job, key: str, parent: BodyFacts | None = None) -> RunFacts:
         """Make the facts of a run that is about to be asked for."""
         above = None if parent is None else parent.run
-        run = RunFacts(key, job.session, self.policies[job.policy], above)
+        run = RunFacts(key, job.session, self.policies[job.policy], above, job.lock)
         self.facts.admitted(run)
         if parent is not None:
             run.parents_attempt = parent.number
@@ -79,7 +82,9 @@ class Troupe:
         self.facts.note("over", run, end, shown=said)
 
     def work(self, run: RunFacts, job: Job) -> Any:
-        """Return the work of a job: a function, or where a play has a far end, an object with the Work protocol."""
+        """Return the work of a job: a command, a function, or where a play has a far end, an object that is work."""
+        if job.trees:
+            return PlayedCommand(self, run, job)
         if any(play.remote_s is not None for play in job.plays):
             return _Remote(self, run, job)
         return lambda attempt: self.attempt(run, job, attempt)
@@ -88,13 +93,13 @@ class Troupe:
         facts, number = self.facts, attempt.number
         play = job.plays[min(number, len(job.plays)) - 1]
         now = facts.clock.now()
-        body = BodyFacts(run, number, now, now, attempt_deadline=_limit(run, now))
+        body = BodyFacts(run, number, now, now, attempt_deadline=limit(run, now))
         context = Context()
         body.context = weakref.ref(context)
         facts.note("body_starting", body, shown=str(number))
         run.bodies[number] = body
         try:
-            value = await _seen(self._play(play, body, attempt, context), partial(self._thrown, body))
+            value = await seen(self._play(play, body, attempt, context), partial(self._thrown, body))
         except BaseException as error:
             body.raised = type(error).__name__
             self._end(body, play, how_of(error), kind_of(error), str(error))
@@ -266,7 +271,7 @@ def _key(body: BodyFacts) -> str:
 
 
 @types.coroutine
-def _seen(work: Coroutine[Any, Any, str], on_cancel: Callable[[], None]) -> Generator[Any, Any, str]:
+def seen(work: Coroutine[Any, Any, T], on_cancel: Callable[[], None]) -> Generator[Any, Any, T]:
     """Await the work, and tell of each cancellation that is thrown into it."""
     step: Callable[[Any], Any] = work.send
     given: list[Any] = [None]
@@ -274,7 +279,7 @@ def _seen(work: Coroutine[Any, Any, str], on_cancel: Callable[[], None]) -> Gene
         try:
             pending = step(given.pop())
         except StopIteration as ended:
-            value: str = ended.value
+            value: T = ended.value
             return value
         try:
             given.append((yield pending))
@@ -316,7 +321,7 @@ class _Remote:
         return Stopped("the far end has stopped")
 
 
-def _limit(run: RunFacts, now: float) -> float:
+def limit(run: RunFacts, now: float) -> float:
     """The moment by which an attempt that starts now must be told to end."""
     timeout_s = run.policy.attempt.timeout_s
     return run.deadline if timeout_s is None else min(run.deadline, now + timeout_s)
