@@ -25,7 +25,7 @@ LATER: Final = (
     "sqlite3",
     "structlog",
     "tenacity",
-    "typer",
+    "click",
 )
 ASK: Final = """
 import json, sys, time

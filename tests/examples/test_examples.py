@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(
-    path.name for path in (ROOT / "examples").glob("*.py") if "__main__" in path.read_text(encoding="utf-8")
+    path.name for path in (ROOT / "examples").glob("*.py") if "return what_holds(" in path.read_text(encoding="utf-8")
 )
 
 
@@ -22,7 +22,14 @@ def run(example: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
 
 
 def test_there_is_an_example_for_each_thing_that_the_readme_shows() -> None:
-    assert EXAMPLES == ["agent_turns.py", "breaker_heals.py", "http_429.py", "subagents.py"]
+    assert EXAMPLES == [
+        "agent_turns.py",
+        "breaker_heals.py",
+        "flaky_command.py",
+        "hanging_tree.py",
+        "http_429.py",
+        "subagents.py",
+    ]
 
 
 @pytest.mark.processes
