@@ -97,6 +97,11 @@ def is_bad(event: AnyEvent) -> bool:
             return False
 
 
+def is_refusal(event: AnyEvent) -> bool:
+    """Tell whether an event says that a run was not allowed to start."""
+    return isinstance(event, RunEnded) and event.status is Status.REFUSED
+
+
 def hide_credentials(text: str) -> str:
     """Return the text with what looks like a credential replaced by `***`. A guess by shape: no promise."""
     for pattern, instead in _CREDENTIALS:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Any, Final, Self
 
+from supervisor.clock import SystemClock, iso_utc
 from supervisor.tasks import wait_until
 from supervisor.work.sink import Sink
 
@@ -25,13 +26,16 @@ class LogFormat(StrEnum):
 
 
 class LogLines(logging.Handler):
-    """The log of one run, to be entered in its loop. `quiet`: only what went wrong.
+    """The log of one run, to be entered in its loop. `quiet`: only what went wrong; a refusal is no such thing where
+    `refusals_are_fine`.
 
     The library's own warnings, on the logger `turnkeeper`, come here too.
     """
 
-    def __init__(self, form: LogFormat, *, quiet: bool) -> None:
+    def __init__(self, form: LogFormat, session: str, *, quiet: bool, refusals_are_fine: bool) -> None:
         super().__init__(logging.WARNING)
+        self._session = session
+        self._refusals_are_fine = refusals_are_fine
         self._form = form
         self._quiet = quiet
         self._unwritten = bytearray()
@@ -61,9 +65,9 @@ class LogLines(logging.Handler):
 
     def tell(self, event: Any) -> None:
         """Log an event."""
-        from supervisor.log import fields_of, is_bad, line
+        from supervisor.log import fields_of, is_bad, is_refusal, line
 
-        bad = is_bad(event)
+        bad = is_bad(event) and not (self._refusals_are_fine and is_refusal(event))
         if self._quiet and not bad:
             return
         if self._json is None:
@@ -78,7 +82,8 @@ class LogLines(logging.Handler):
         if self._json is None:
             self._write(f"turnkeeper: {one_line(message)}")
         else:
-            self._json.warning("warning", message=message)
+            at = iso_utc(SystemClock().wall())
+            self._json.warning("warning", at=at, session=self._session, message=message)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.warn(record.getMessage())

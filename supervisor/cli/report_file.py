@@ -1,16 +1,21 @@
 """`--report`: what a run came to, as one JSON object in a file that is there whole or not at all."""
 
+import errno
 import json
 import os
+import re
 import stat
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from supervisor.clock import SystemClock
 
 if TYPE_CHECKING:
     from supervisor.report import RunReport
+
+
+_MOST_LINKS: Final = 40
 
 
 class CannotCreate(Exception):
@@ -20,7 +25,8 @@ class CannotCreate(Exception):
 class ReportFile:
     """Made before the run, so that a run whose report could not be written does not start; named once it is whole.
 
-    Raises CannotCreate. A path of None: no report is wanted. What is no plain file (a device, a FIFO) is written to.
+    Raises CannotCreate. A path of None: no report is wanted. What is no plain file (a device, a FIFO), and one of our
+    own descriptors (/dev/stderr), is written to as it is.
     """
 
     def __init__(self, path: str | None) -> None:
@@ -34,7 +40,10 @@ class ReportFile:
             self._real = os.path.realpath(self._path)  # a symbolic link stays, and the file that it names is written
             name = f".turnkeeper-report.{SystemClock().token(8)}"
             self._passing = os.path.join(os.path.dirname(self._real), name)
-            os.close(os.open(self._passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            made = os.open(self._passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with suppress(OSError):  # one that is there keeps its mode
+                os.fchmod(made, stat.S_IMODE(os.stat(self._real).st_mode))
+            os.close(made)
         except (OSError, ValueError) as error:
             self._passing = ""
             raise self._cannot_create(error) from None
@@ -57,7 +66,7 @@ class ReportFile:
             raise self._cannot_create(error) from None
         if stat.S_ISDIR(mode):
             raise CannotCreate(f"the report {self._path} cannot be written: it is a folder")
-        return not stat.S_ISREG(mode)
+        return not stat.S_ISREG(mode) or _descriptor_of(self._path) is not None
 
     def _cannot_create(self, error: OSError | ValueError) -> CannotCreate:
         return CannotCreate(f"the report {self._path} cannot be written: {getattr(error, 'strerror', None) or error}")
@@ -66,14 +75,49 @@ class ReportFile:
         """Write it; return what went wrong, for a person, or nothing."""
         if self._path is None:
             return ""
-        import aiofiles
-
         text = json.dumps(report.as_json(), indent=2) + "\n"
         try:
-            async with aiofiles.open(self._passing or self._path, "w", encoding="ascii") as file:
-                await file.write(text)
             if self._passing:
-                os.replace(self._passing, self._real)
+                await self._write_whole(text)
+            else:
+                _write_now(self._path, text.encode())
         except OSError as error:
             return f"the report {self._path} could not be written: {error.strerror}"
         return ""
+
+    async def _write_whole(self, text: str) -> None:
+        import aiofiles
+
+        async with aiofiles.open(self._passing, "w", encoding="ascii") as file:
+            await file.write(text)
+        try:
+            os.replace(self._passing, self._real)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            async with aiofiles.open(self._real, "w", encoding="ascii") as file:  # mounted there: a container's
+                await file.write(text)
+
+
+def _descriptor_of(path: str) -> int | None:
+    """Return which of our descriptors a path names, such as /dev/stdout or /proc/self/fd/3; None: none."""
+    for _ in range(_MOST_LINKS):
+        named = re.fullmatch(rf"/proc/(?:self|{os.getpid()})/fd/(\d+)|/dev/fd/(\d+)", path)
+        if named:
+            return int(named[1] or named[2])
+        try:
+            path = os.path.join(os.path.dirname(path), os.readlink(path))
+        except OSError:
+            return None
+    return None
+
+
+def _write_now(path: str, text: bytes) -> None:
+    """Write to what is no file of its own. It must not make us wait: a FIFO without a reader is an error."""
+    given = _descriptor_of(path)
+    opened = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY) if given is None else os.dup(given)
+    try:
+        while text:
+            text = text[os.write(opened, text) :]
+    finally:
+        os.close(opened)

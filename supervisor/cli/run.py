@@ -63,8 +63,9 @@ def run(  # noqa: PLR0913 - the options
         raise click.UsageError("--lock needs the path of the session's file, got an empty one")
     found = load_settings(settings)
     _check(found, session, policy)
+    lines = LogLines(LogFormat(log), session, quiet=quiet, refusals_are_fine=on_refused == 0)
     with ReportFile(report) as to:
-        one = _Run(command, session, policy, lock, found, LogLines(LogFormat(log), quiet=quiet))
+        one = _Run(command, session, policy, lock, found, lines)
         return asyncio.run(one.to_its_end(to, on_refused))
 
 

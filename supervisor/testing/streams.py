@@ -57,6 +57,9 @@ class SimulatedStreams:
     def drained(self) -> "asyncio.Future[None]":
         return self._drained
 
+    def is_caught_up(self) -> bool:
+        return not (self._script.reader_stalls and self._kept)
+
     def captured(self) -> bytes:
         return self._kept
 

@@ -18,7 +18,7 @@ from policies.classification import Facts, classify, fails_politely
 from policies.failure import Failed, Kind
 from policies.policy import LockedBy
 from supervisor.attempt import Attempt, Held
-from supervisor.errors import CommandFailed
+from supervisor.errors import CommandFailed, Failure
 from supervisor.tasks import start_plain, wait_until
 from supervisor.tree.contract import Exited, LockWanted, Program, Tree, TreeGone, TreeUnknown
 from supervisor.tree.kernel_kills import kernel_kills
@@ -44,6 +44,8 @@ _DRAIN_S: Final = 1.0
 
 _SETTLE_S: Final = 0.05
 """For what a command has written just before it exited; a daemon that it left may keep its pipes for longer."""
+
+_LOOK_S: Final = 0.01
 
 _SIGKILL: Final = 9
 _SIGPIPE: Final = 13
@@ -109,7 +111,10 @@ class Command:
     async def park(self, attempt: Attempt, lock: Path | None) -> bool:
         """Make everything ready but the command itself. False: somebody has the lock, and nothing was made."""
         by_command = attempt._run.policy.lock.by is LockedBy.COMMAND
-        streams = self._open_streams(attempt)
+        try:
+            streams = self._open_streams(attempt)
+        except OSError as error:
+            raise Failure(Kind.ERROR, f"a command's streams cannot be opened: {error.strerror}") from error
         wanted = None if lock is None or by_command else LockWanted(lock, attempt._max_hold_s())
         try:
             tree = await attempt._effects.launcher().park(streams.descriptors(), wanted)
@@ -145,14 +150,18 @@ class Command:
             raise
         may_leave = attempt._run.policy.attempt.leave_children and self._judge(attempt, parked, ended) is None
         left = await self._bring_down(attempt, parked, leave=may_leave)
-        if left:  # what lives on may have our pipes, and keep them
-            return CommandResult(0, parked.streams.captured(), _text(parked.streams.tail()), left)
-        if parked.is_gone:
-            await wait_until(parked.streams.drained, due)
-        failure = self._judge(attempt, parked, ended)
+        # A failure may be tried again: its output is waited for in its own time. Of a success nothing may be lost.
+        until = attempt._run.deadline if ended.code == 0 else due
+        taken = parked.is_gone and await self._output_taken(attempt, parked, until, may_never_end=bool(left))
+        failure = None if left else self._judge(attempt, parked, ended)
+        if failure is None and parked.is_gone and not taken:
+            lost = "nobody has taken it before the run's deadline"
+            failure = CommandFailed(
+                Kind.INVALID, f"{self._name} exited with status 0, but its output is lost: {lost}", 0
+            )
         if failure is not None:
             raise failure
-        return CommandResult(0, parked.streams.captured(), _text(parked.streams.tail()))
+        return CommandResult(0, parked.streams.captured(), _text(parked.streams.tail()), left)
 
     async def confirm_stopped(self, attempt: Attempt) -> Stopped | Alive:
         """Tell by the warden's word whether anything of the attempt may live."""
@@ -260,6 +269,22 @@ class Command:
         if not trouble:
             return None
         return CommandFailed(Kind.INVALID, f"{self._name} exited with status 0, but its output is lost: {trouble}", 0)
+
+    async def _output_taken(
+        self, attempt: Attempt, parked: "_Parked", until: float | None, *, may_never_end: bool
+    ) -> bool:
+        """Wait until what was written is passed on; False: not before that moment.
+
+        A daemon that was left may have the pipes, and keep them: then it is all that is in them now.
+        """
+        streams = parked.streams
+        if not may_never_end:
+            return await wait_until(streams.drained, until)
+        while not streams.is_caught_up():
+            if until is not None and self._moment(attempt) >= until:
+                return False
+            await attempt._effects.clock.sleep(_LOOK_S)
+        return True
 
     async def _bring_down(self, attempt: Attempt, parked: "_Parked", *, leave: bool = False) -> tuple[str, ...]:
         """Have the tree end, and see it end; return what was left. A cancellation meanwhile is raised at the end."""

@@ -5,7 +5,9 @@ command waits as it would without us: nothing is read before the last of what wa
 """
 
 import asyncio
+import fcntl
 import os
+import termios
 from collections.abc import Callable
 from typing import Final
 
@@ -50,6 +52,10 @@ class Output:
         self._theirs.append(theirs)
         self._streams.append(_Stream(ours, sink, captured, self._note, self._on_output, self._ended))
         return theirs.number
+
+    def is_caught_up(self) -> bool:
+        """Tell whether nothing waits, here or in the pipes."""
+        return all(stream.is_caught_up() for stream in self._streams)
 
     def _note(self, chunk: memoryview) -> None:
         self.tail.add(chunk)
@@ -106,6 +112,12 @@ class _Stream:
     @property
     def is_over(self) -> bool:
         return not self._source.is_open
+
+    def is_caught_up(self) -> bool:
+        if self.is_over:
+            return True
+        waiting = fcntl.ioctl(self._source.number, termios.FIONREAD, bytes(4))
+        return not self._rest and not any(waiting)
 
     def _read(self) -> None:
         if not self._buffer:

@@ -58,6 +58,10 @@ class CommandStreams:
         """Done once all that it wrote was passed on, or nobody takes it any more."""
         return self._output.drained
 
+    def is_caught_up(self) -> bool:
+        """Tell whether all that is written so far was passed on, though more may come."""
+        return self._output.is_caught_up()
+
     def captured(self) -> bytes:
         """Return the end of its stdout, where that goes nowhere else."""
         return b"" if self._captured is None else self._captured.bytes()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.owner import starttime_of
+
 ROOT = Path(__file__).parents[2]
 CRONTAB = (ROOT / "examples" / "crontab").read_text(encoding="utf-8")
 
@@ -52,3 +54,14 @@ def test_a_turn_that_is_used_wrongly_is_mailed_about_once(tmp_path: Path) -> Non
     ended = cron(tmp_path, "exit 2")
     assert ended.returncode == 2
     assert ended.stderr.count("attempt 1 failed: invalid") == 1
+
+
+@pytest.mark.processes
+def test_a_turn_whose_session_is_busy_is_left_out_without_a_mail(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text("[policies.default]\nlock.wait = '100ms'\n")
+    (tmp_path / "sessions").mkdir()
+    lock = tmp_path / "sessions" / "reports.jsonl.lock"
+    lock.write_text(json.dumps({"pid": os.getpid(), "starttime": starttime_of(os.getpid())}))
+    ended = cron(tmp_path, "exit 2")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    assert json.loads((tmp_path / "sessions" / "reports.json").read_bytes())["reason"] == "busy"

@@ -139,7 +139,8 @@ class Trees:
         body = run.bodies.get(run.number)
         ended_by_itself = tree.at.get(Happening.EXITED, math.inf) <= tree.at.get(Happening.TOLD, math.inf)
         if ended_by_itself and body is not None and tree.script.reader_stalls:  # no byte of it is lost in its time
-            stalled_s = max(stalled_s, body.attempt_deadline - tree.at[Happening.GONE])
+            due = run.deadline if tree.how_it_exited() == Exited(0, None) else body.attempt_deadline
+            stalled_s = max(stalled_s, due - tree.at[Happening.GONE])
         if body is not None and late_s > stalled_s + EPS:
             facts.violation("I5", f"{who} is recorded {late_s:.3f} s too late after its tree was gone")
 

@@ -77,4 +77,6 @@ def _kind(body: BodyFacts) -> str:
         return ""  # the command may have exited in that very instant
     if script.signal is not None:
         return Kind.CRASH.value
+    if script.code == 0 and script.reader_stalls:
+        return Kind.INVALID.value  # it succeeded, and nobody took what it wrote
     return (Kind.INVALID if script.code == USAGE_ERROR else Kind.ERROR).value

@@ -4,10 +4,12 @@ import os
 import pty
 import subprocess
 import sys
+import time
 
 import pytest
 
 from tests.supervisor.cli.running import LONGEST_S, Turnkeeper, on_full_disk, sh
+from tests.supervisor.tree.trees import until
 
 pytestmark = pytest.mark.processes
 
@@ -184,3 +186,35 @@ def test_a_lock_without_a_path_is_bad_usage(turnkeeper: Turnkeeper) -> None:
     assert ended.status == 64
     assert "--lock needs the path" in ended.stderr
     assert not (turnkeeper.folder / "started").exists()
+
+
+def test_a_reader_that_is_slower_than_the_timeout_loses_nothing(turnkeeper: Turnkeeper) -> None:
+    turnkeeper.rules('attempt.timeout = "500ms"')
+    process = turnkeeper.start(["head", "-c", "200000", "/dev/zero"])
+    time.sleep(1.5)
+    ended = turnkeeper.end(process)
+    assert (ended.status, len(ended.stdout)) == (0, 200_000)
+
+
+def test_what_nobody_takes_before_the_deadline_is_said_to_be_lost(turnkeeper: Turnkeeper) -> None:
+    turnkeeper.rules('attempt.timeout = "500ms"', 'budget.deadline = "1500ms"')
+    process = turnkeeper.start(["head", "-c", "200000", "/dev/zero"])
+    assert process.wait(LONGEST_S) == 1
+    turnkeeper.end(process)
+    assert "its output is lost: nobody has taken it" in turnkeeper.report["attempts"][0]["failure"]["message"]
+
+
+def test_nothing_is_lost_either_of_a_command_that_leaves_a_daemon(turnkeeper: Turnkeeper) -> None:
+    turnkeeper.rules("attempt.leave_children = true")
+    process = turnkeeper.start(sh("sleep 3 & head -c 200000 /dev/zero"))
+    time.sleep(0.7)
+    ended = turnkeeper.end(process)
+    assert (ended.status, len(ended.stdout)) == (0, 200_000)
+    until(lambda: not turnkeeper.processes(), "what was left ends")
+
+
+def test_too_few_descriptors_are_71_and_reported(turnkeeper: Turnkeeper) -> None:
+    turnkeeper.rules("budget.attempts = 1")
+    ended = turnkeeper.run(["true"], through='ulimit -n 12; exec "$@"')
+    assert ended.status == 71
+    assert "Too many open files" in turnkeeper.report["attempts"][0]["failure"]["message"]

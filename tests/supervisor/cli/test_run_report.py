@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import stat
+import subprocess
 from datetime import datetime
 from typing import Any
 
@@ -190,3 +191,42 @@ def test_a_full_disk_leaves_the_older_report_and_no_half_of_a_new_one(turnkeeper
     assert ended.status == 74
     assert ended.stdout == b"full/report.json\nold\n"
     assert "the report full/report.json could not be written: No space left on device" in ended.stderr
+
+
+def test_a_descriptor_of_ours_is_written_to_and_its_file_is_not_replaced(turnkeeper: Turnkeeper) -> None:
+    log = turnkeeper.folder / "log"
+    log.write_text("old\n")
+    with log.open("ab") as given:
+        process = turnkeeper.start(sh("echo said >&2"), "--report", "/dev/stderr", stderr=given.fileno())
+        assert turnkeeper.end(process).status == 0
+    text = log.read_text()
+    assert text.startswith("old\n")
+    assert "said\n" in text
+    assert json.loads(text[text.index("\n{") :])["status"] == "succeeded"
+
+
+def test_a_fifo_that_nobody_reads_is_said_and_not_waited_for(turnkeeper: Turnkeeper) -> None:
+    os.mkfifo(turnkeeper.folder / "fifo")
+    ended = turnkeeper.run(["true"], "--report", "fifo")
+    assert ended.status == 74
+    assert "the report fifo could not be written" in ended.stderr
+
+
+def test_a_report_that_is_there_keeps_its_mode(turnkeeper: Turnkeeper) -> None:
+    old = turnkeeper.folder / "report.json"
+    old.touch()
+    old.chmod(0o640)
+    assert turnkeeper.run(["true"]).status == 0
+    assert turnkeeper.report["status"] == "succeeded"
+    assert old.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_report_on_a_mount_of_its_own_is_written_into_it(turnkeeper: Turnkeeper) -> None:
+    (turnkeeper.folder / "elsewhere").write_text("old")
+    (turnkeeper.folder / "report.json").touch()
+    mount = "mount --bind elsewhere report.json"
+    if subprocess.run(["unshare", "-m", "-r", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no mount namespace may be made here")
+    ended = turnkeeper.run(["true"], through=f'exec unshare -m -r sh -c \'{mount} && exec "$@"\' sh "$@"')
+    assert ended.status == 0
+    assert json.loads((turnkeeper.folder / "elsewhere").read_bytes())["status"] == "succeeded"
