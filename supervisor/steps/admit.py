@@ -90,7 +90,7 @@ def _refused_within(run: Running) -> Refused | None:
     above = run.parent
     while above is not None:
         if above.session == run.session:
-            who = f"run {above.run_id}, within which it was started,"
+            who = f"{above.run_id}, within which it was started,"
             return Refused(Refusal.ANCESTOR, f"{who} is on that session itself")
         above = above.parent
     return too_late(run)

@@ -60,8 +60,8 @@ class SimulatedStreams:
     def is_caught_up(self) -> bool:
         return not (self._script.reader_stalls and self._kept)
 
-    def captured(self) -> bytes:
-        return self._kept
+    def captured(self) -> tuple[bytes, bool]:
+        return self._kept, False
 
     def tail(self) -> bytes:
         return self._kept

@@ -148,7 +148,8 @@ class Files:
 
 
 def _no_life(path: Path, error: OSError) -> Failure:
-    return Failure(lock_file.kind_of(error), f"life file {path} cannot be made: {error.strerror}")
+    why = f"{error.strerror}; XDG_STATE_HOME names another place for it"
+    return Failure(lock_file.kind_of(error), f"life file {path} cannot be made: {why}")
 
 
 def _open(path: Path) -> Place:

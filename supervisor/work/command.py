@@ -46,6 +46,8 @@ _SETTLE_S: Final = 0.05
 """For what a command has written just before it exited; a daemon that it left may keep its pipes for longer."""
 
 _LOOK_S: Final = 0.01
+_LOCK_LOOK_S: Final = 0.25
+"""A holder that has died before the tree is stopped was seen to be of the tree, if it lived for so long."""
 
 _SIGKILL: Final = 9
 _SIGPIPE: Final = 13
@@ -58,12 +60,14 @@ class CommandResult(NamedTuple):
         stdout: its last 1 MiB; empty where it went elsewhere.
         output: the last 64 KiB of stdout and stderr in order of arrival, as text.
         left: what of it lives on, where the policy's `leave_children` allows that.
+        stdout_is_cut: there was more of it, before.
     """
 
     exit_code: int
     stdout: bytes
     output: str
     left: tuple[str, ...] = ()
+    stdout_is_cut: bool = False
 
 
 class Command:
@@ -98,6 +102,9 @@ class Command:
         if not self.argv or not self.argv[0]:
             raise ValueError("a command needs a program to run: its list of arguments is empty")
         self._env = None if env is None else dict(env)
+        for name, value in (self._env or {}).items():
+            if not all(isinstance(part, str) for part in (name, value)):
+                raise TypeError(f"a command's environment is text: got {name!r}: {type(value).__name__}")
         self._cwd = None if cwd is None else os.fspath(cwd)
         self._given, self._stdout, self._stderr = stdin, stdout, stderr
         self._inputs: dict[str, Input] = {}  # by run: what it has read is its own
@@ -161,7 +168,8 @@ class Command:
             )
         if failure is not None:
             raise failure
-        return CommandResult(0, parked.streams.captured(), _text(parked.streams.tail()), left)
+        stdout, is_cut = parked.streams.captured()
+        return CommandResult(0, stdout, _text(parked.streams.tail()), left, stdout_is_cut=is_cut)
 
     async def confirm_stopped(self, attempt: Attempt) -> Stopped | Alive:
         """Tell by the warden's word whether anything of the attempt may live."""
@@ -235,7 +243,7 @@ class Command:
         tree = parked.tree
         exited = start_plain(tree.exited())
         try:
-            await asyncio.wait((exited, tree.over_memory), return_when=asyncio.FIRST_COMPLETED)
+            await self._watch(attempt, parked, exited)
             attempt._end_its_time()  # what it has left is given the grace: that is no timeout
             if tree.over_memory.done() and not exited.done():
                 held, most = tree.over_memory.result(), attempt._run.policy.attempt.max_rss_bytes
@@ -246,6 +254,19 @@ class Command:
         parked.killed_by_kernel = ended.signal == _SIGKILL and self._kernel_kills() > parked.kernel_kills
         await wait_until(parked.streams.drained, self._moment(attempt) + _SETTLE_S)  # what it has said last
         return ended
+
+    async def _watch(self, attempt: Attempt, parked: "_Parked", exited: "asyncio.Task[Exited]") -> None:
+        """Wait until the command has exited, or holds too much; look meanwhile who has the lock that it takes."""
+        tree, lock = parked.tree, parked.lock
+        look_s = None if lock is None else _LOCK_LOOK_S
+        while True:
+            done, _ = await asyncio.wait(
+                (exited, tree.over_memory), timeout=look_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if done:
+                return
+            assert lock is not None, "without one nothing is looked at"
+            lock.note_holder(attempt, tree.recorded.pid)
 
     def _judge(self, attempt: Attempt, parked: "_Parked", ended: Exited) -> CommandFailed | None:
         """Return the failure that its exit and its output so far come to, if any."""

@@ -66,7 +66,19 @@ def input_of(given: int | bytes | None) -> Input:
         return Passed(given)
     if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
         return Spool(given)
+    if _is_of_others(given):
+        return Passed(None)
     return File(given) if stat.S_ISREG(mode) else Passed(given)
+
+
+def _is_of_others(given: int) -> bool:
+    """Tell whether it is a terminal in whose foreground somebody else is: in a session of its own, a command would not
+    be stopped for reading there, and would take what is typed for a shell.
+    """
+    try:
+        return os.isatty(given) and os.tcgetpgrp(given) != os.getpgrp()
+    except OSError:  # a terminal, and not the one that controls us
+        return False
 
 
 class _AsItIs:

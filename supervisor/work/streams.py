@@ -62,9 +62,9 @@ class CommandStreams:
         """Tell whether all that is written so far was passed on, though more may come."""
         return self._output.is_caught_up()
 
-    def captured(self) -> bytes:
-        """Return the end of its stdout, where that goes nowhere else."""
-        return b"" if self._captured is None else self._captured.bytes()
+    def captured(self) -> tuple[bytes, bool]:
+        """Return the end of its stdout, where that goes nowhere else, and whether there was more before."""
+        return (b"", False) if self._captured is None else (self._captured.bytes(), self._captured.is_cut)
 
     def tail(self) -> bytes:
         """Return the last 64 KiB of stdout and stderr, in order of arrival."""

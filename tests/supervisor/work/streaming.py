@@ -69,7 +69,7 @@ async def attempt(stdin: Input, *argv: str, out: int | None = None, err: int | N
     try:
         exit_code = await ended(spawn(streams, *argv))
         await asyncio.wait_for(asyncio.shield(streams.drained), WITHIN_S)
-        return Ran(exit_code, streams.captured(), streams.tail(), streams.trouble())
+        return Ran(exit_code, streams.captured()[0], streams.tail(), streams.trouble())
     finally:
         streams.close()
 

@@ -216,3 +216,17 @@ async def test_leaving_the_supervisor_ends_what_runs(commands: Commands) -> None
     assert (failed.value.report.status, failed.value.report.reason) == (Status.CANCELLED, "closed")
     assert failed.value.report.attempts[0].outcome is Outcome.CANCELLED
     until(lambda: commands.processes() == [], "nothing lives")
+
+
+async def test_its_result_tells_that_stdout_was_cut(commands: Commands) -> None:
+    async with Supervisor() as supervisor:
+        whole = await supervisor.run("a", Command(["seq", "1000"]), policy=ONCE)
+        cut = await supervisor.run("a", Command(["seq", "300000"]), policy=ONCE)
+    assert not whole.value.stdout_is_cut
+    assert cut.value.stdout_is_cut
+    assert cut.value.stdout.endswith(b"300000\n")
+
+
+def test_an_environment_that_is_no_text_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="a command's environment is text: got 'A': int"):
+        Command(["true"], env={"A": 1})  # type: ignore[dict-item]

@@ -154,3 +154,12 @@ async def test_a_lock_left_by_the_dead_is_reclaimed_before_the_start(commands: C
     async with Supervisor() as supervisor:
         report = await supervisor.run("s", command, policy=by_command(pids=Pids.OURS), lock=commands.transcript)
     assert gone(report.attempts[0]).lock_reclaimed
+
+
+async def test_so_is_one_of_a_process_below_the_command_that_has_died_before(commands: Commands) -> None:
+    child = f"{TAKE_LOCK}\ntake('reports.jsonl')\nimport time; time.sleep(1)"
+    (commands.folder / "child.py").write_text(f"import os\n{child}")
+    command = sh(f"{sys.executable} -I -S child.py; exit 1")
+    attempt = await fail(command, by_command(), commands.transcript)
+    assert gone(attempt).lock_reclaimed
+    assert not commands.lock_file.exists()

@@ -189,4 +189,4 @@ async def test_a_nested_run_on_a_session_above_it_is_refused(session: str, holde
     async with Supervisor(outer=believed(environ())) as supervisor:
         report = await supervisor.run_report(session, work, policy=rules())
     assert (report.status, report.reason, report.attempts) == (Status.REFUSED, Refusal.ANCESTOR, ())
-    assert report.detail == f"run {holder}, within which it was started, is on that session itself"
+    assert report.detail == f"{holder}, within which it was started, is on that session itself"

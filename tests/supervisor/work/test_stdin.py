@@ -203,3 +203,27 @@ asyncio.run(main())
         check=False,
     )
     assert (ran.returncode, ran.stderr) == (0, b"")
+
+
+BACKGROUND = """
+import asyncio, os, stat, sys
+if sys.argv[1] == "background":
+    os.setpgid(0, 0)
+from supervisor.work.stdin import input_of
+async def main():
+    opened = input_of(0).open()
+    return os.isatty(opened.descriptor)
+os._exit(10 + asyncio.run(main()))
+"""
+
+
+@pytest.mark.parametrize(("where", "status"), [("foreground", 11), ("background", 10)])
+def test_a_terminal_is_passed_on_in_its_foreground_only(where: str, status: int) -> None:
+    pid, ours = pty.fork()
+    if pid == 0:  # a session with a terminal that controls it
+        command = [sys.executable, "-c", BACKGROUND, where]
+        below = os.posix_spawn(sys.executable, command, {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])})
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(below, 0)[1]))
+    ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os.close(ours)
+    assert ended == status

@@ -25,3 +25,11 @@ def test_small_chunks_take_no_more_memory_than_large_chunks() -> None:
     tracemalloc.stop()
     assert most < 500_000
     assert tail.bytes() == b"x" * 100_000
+
+
+def test_it_tells_whether_something_was_dropped() -> None:
+    tail = Tail(10)
+    tail.add(memoryview(b"0123456789"))
+    assert not tail.is_cut
+    tail.add(memoryview(b"x"))
+    assert tail.is_cut
