@@ -14,7 +14,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from policies.classification import Facts, classify, fails_politely
 from policies.failure import Failed, Kind
 from policies.policy import LockedBy
 from supervisor.attempt import Attempt, Held
@@ -22,6 +21,7 @@ from supervisor.errors import CommandFailed, Failure
 from supervisor.tasks import start_plain, wait_until
 from supervisor.tree.contract import Exited, LockWanted, Program, Tree, TreeGone, TreeUnknown
 from supervisor.tree.kernel_kills import kernel_kills
+from supervisor.work.command_failure import failure_by, output_lost, over_memory
 from supervisor.work.contract import Alive, Stopped
 from supervisor.work.lock_of_command import LockOfCommand
 from supervisor.work.nesting import DEADLINE, variables_of
@@ -48,9 +48,6 @@ _SETTLE_S: Final = 0.05
 _LOOK_S: Final = 0.01
 _LOCK_LOOK_S: Final = 0.25
 """A holder that has died before the tree is stopped was seen to be of the tree, if it lived for so long."""
-
-_SIGKILL: Final = 9
-_SIGPIPE: Final = 13
 
 
 class CommandResult(NamedTuple):
@@ -162,10 +159,7 @@ class Command:
         taken = parked.is_gone and await self._output_taken(attempt, parked, until, may_never_end=bool(left))
         failure = None if left else self._judge(attempt, parked, ended)
         if failure is None and parked.is_gone and not taken:
-            lost = "nobody has taken it before the run's deadline"
-            failure = CommandFailed(
-                Kind.INVALID, f"{self._name} exited with status 0, but its output is lost: {lost}", 0
-            )
+            failure = output_lost(self._name, "nobody has taken it before the run's deadline")
         if failure is not None:
             raise failure
         stdout, is_cut = parked.streams.captured()
@@ -247,11 +241,11 @@ class Command:
             attempt._end_its_time()  # what it has left is given the grace: that is no timeout
             if tree.over_memory.done() and not exited.done():
                 held, most = tree.over_memory.result(), attempt._run.policy.attempt.max_rss_bytes
-                raise CommandFailed(Kind.MEMORY, f"{_mib(held)} held at once, {_mib(most or 0)} allowed (max_rss)")
+                raise over_memory(held, most or 0)
             ended = await exited
         finally:
             exited.cancel()
-        parked.killed_by_kernel = ended.signal == _SIGKILL and self._kernel_kills() > parked.kernel_kills
+        parked.killed_by_kernel = self._kernel_kills() > parked.kernel_kills
         await wait_until(parked.streams.drained, self._moment(attempt) + _SETTLE_S)  # what it has said last
         return ended
 
@@ -269,27 +263,8 @@ class Command:
             lock.note_holder(attempt, tree.recorded.pid)
 
     def _judge(self, attempt: Attempt, parked: "_Parked", ended: Exited) -> CommandFailed | None:
-        """Return the failure that its exit and its output so far come to, if any."""
-        rules = attempt._run.policy.failures
-        facts = Facts((), str(ended), None, ended.code, ended.signal, _text(parked.streams.tail()))
-        if ended.code == 0:
-            kind = fails_politely(rules, facts)
-            if kind is None:
-                return self._output_lost(parked)
-            return CommandFailed(kind, f"{self._name} exited with status 0, and a rule says that it failed", 0)
-        if parked.killed_by_kernel:
-            return CommandFailed(Kind.MEMORY, f"{self._name} was killed by the kernel for memory", None, _SIGKILL)
-        if ended.signal == _SIGPIPE and parked.streams.reader_is_gone():
-            message = f"{self._name} {ended}: whoever read its output has gone away"
-            return CommandFailed(Kind.INVALID, message, None, _SIGPIPE)
-        return CommandFailed(classify(rules, facts), f"{self._name} {ended}", ended.code, ended.signal)
-
-    def _output_lost(self, parked: "_Parked") -> CommandFailed | None:
-        """Return the failure of a command that succeeded while its output did not arrive: no retry mends a disk."""
-        trouble = parked.streams.trouble()
-        if not trouble:
-            return None
-        return CommandFailed(Kind.INVALID, f"{self._name} exited with status 0, but its output is lost: {trouble}", 0)
+        rules, killed = attempt._run.policy.failures, parked.killed_by_kernel
+        return failure_by(self._name, ended, rules, parked.streams, killed_by_kernel=killed)
 
     async def _output_taken(
         self, attempt: Attempt, parked: "_Parked", until: float | None, *, may_never_end: bool
@@ -397,7 +372,3 @@ def _receipt(tree: Tree, gone: TreeGone) -> str:
 
 def _text(tail: bytes) -> str:
     return tail.decode(errors="replace")
-
-
-def _mib(size: int) -> str:
-    return f"{size / 1024 / 1024:.0f} MiB"
