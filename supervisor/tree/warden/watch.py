@@ -122,6 +122,7 @@ class Warden:
         if ORDERS not in ready:
             return
         said = posix.read(ORDERS, 65536)
+        self.heed_signals()  # one that was pending may reach us only now
         if said:
             orders, self.unread = unpacked(self.unread + said)
             for order, *arguments in orders:
