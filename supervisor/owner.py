@@ -7,11 +7,14 @@ import functools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 from policies.policy import Pids
+from supervisor.cgroup import Cgroup, cgroup_of
 
 # The inodes of the namespaces that a kernel starts with (include/linux/proc_ns.h).
-_INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 _INITIAL_TIME_NAMESPACE = 0xEFFFFFFA
 
 _LONGEST_DESCENT = 10_000
@@ -28,6 +31,7 @@ class Owner:
         host: the host name.
         pid_namespace: its inode; 0 if it cannot be read. Recycled: only with `init_start` does it name one.
         init_start: the start time of that namespace's first process, where it can be seen.
+        cgroup: its own at its start; None where it has none of version 2, or that cannot be seen.
     """
 
     pid: int
@@ -36,6 +40,20 @@ class Owner:
     host: str
     pid_namespace: int
     init_start: int | None
+    cgroup: Cgroup | None
+
+
+class RecordedTree(NamedTuple):
+    """What is written down of a tree before its command starts, for whoever must stop it without having started it.
+
+    Attributes:
+        pid: the warden's; `starttime`: in clock ticks after boot.
+        life: the warden's life file; None where there is none, and then nothing can be proved of it.
+    """
+
+    pid: int
+    starttime: int
+    life: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +80,7 @@ def this_process() -> Owner:
         host=os.uname().nodename,
         pid_namespace=_namespace("self", "pid"),
         init_start=_init_start(),
+        cgroup=cgroup_of("self"),
     )
 
 
@@ -69,10 +88,14 @@ def this_process() -> Owner:
 def in_initial_pid_namespace() -> bool:
     """Tell whether every process of this kernel is to be seen from here, those of all containers included."""
     return (
-        _namespace("self", "pid") == _INITIAL_PID_NAMESPACE
-        and _init_start() is not None
-        and not _proc_hides_processes()
+        _namespace("self", "pid") == INITIAL_PID_NAMESPACE and _init_start() is not None and not _proc_hides_processes()
     )
+
+
+@functools.cache
+def in_initial_time_namespace() -> bool:
+    """Tell whether this process sees the time since boot as the kernel does."""
+    return not os.path.lexists("/proc/self/ns/time") or _namespace("self", "time") == _INITIAL_TIME_NAMESPACE
 
 
 def starttime_of(pid: int) -> int | None:
@@ -219,10 +242,7 @@ def _boot_offset(process: int | str) -> bytes:
 @functools.cache
 def _own_time_is_common() -> bool:
     # Field 22 is shifted in another time namespace, for whoever reads it there.
-    if not os.path.lexists("/proc/self/ns/time"):
-        return True
-    own = _namespace("self", "time")
-    return own == _INITIAL_TIME_NAMESPACE or own == _namespace(1, "time") != 0
+    return in_initial_time_namespace() or _namespace("self", "time") == _namespace(1, "time") != 0
 
 
 @functools.cache
@@ -281,7 +301,10 @@ def _read(path: str) -> bytes:
 
 
 def _forget() -> None:
-    for fact in (this_process, in_initial_pid_namespace, _own_time_is_common, _proc_is_ours):
+    facts = (
+        this_process, in_initial_pid_namespace, in_initial_time_namespace, _own_time_is_common, _proc_is_ours,
+    )  # fmt: skip
+    for fact in facts:
         fact.cache_clear()
 
 

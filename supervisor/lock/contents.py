@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from supervisor.cgroup import Cgroup, cgroup_of
 from supervisor.clock import iso_utc
 from supervisor.owner import this_process
 
@@ -17,6 +18,7 @@ MOST_BYTES = 64 * 1024
 """A lock file that is longer is not read to its end: it is nobody's lock."""
 
 _LARGEST_PID = 2**22
+_OF_A_CGROUP = ("path", "inode", "namespace")
 
 
 class OwnedBy(StrEnum):
@@ -34,6 +36,8 @@ class OurPart:
         gone: the warden wrote, as its last act, that its tree is gone.
         exit_code: of a warden's command, with `gone`; None where it died by a signal, or never ran.
         signal: the number of the signal that it died by.
+        pid_namespace, init_start: as in `Owner`; a warden's are those of the process that started it.
+        cgroup: the one that it was in when this was written.
     """
 
     owned_by: OwnedBy
@@ -42,6 +46,9 @@ class OurPart:
     gone: bool
     exit_code: int | None = None
     signal: int | None = None
+    pid_namespace: int = 0
+    init_start: int | None = None
+    cgroup: Cgroup | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +65,22 @@ class Contents:
 def _own_frame(_pid: int) -> tuple[str, str]:
     """Return the parts of a payload that are the same for every lock of this process."""
     me = this_process()
-    return _frame(OwnedBy.PROCESS, me.pid, me.starttime)
+    return _frame(OwnedBy.PROCESS, me.pid, me.starttime, me.cgroup)
 
 
-def _frame(owned_by: OwnedBy, pid: int, starttime: int | None) -> tuple[str, str]:
+def _frame(owned_by: OwnedBy, pid: int, starttime: int | None, cgroup: Cgroup | None) -> tuple[str, str]:
     me = this_process()
     start = "" if starttime is None else f',\n  "starttime": {starttime}'
-    ours = {
+    ours: dict[str, Any] = {
         "owner": owned_by.value,
         "bootId": me.boot_id,
         "host": me.host,
         "pidNamespace": me.pid_namespace,
         "initStart": me.init_start,
     }
-    table = json.dumps(ours, indent=4)[:-2]
+    if cgroup is not None:
+        ours["cgroup"] = {"path": cgroup.path, "inode": cgroup.inode, "namespace": cgroup.namespace}
+    table = json.dumps(ours, indent=2)[:-2].replace("\n", "\n  ")
     return f'{{\n  "pid": {pid},\n  "createdAt": "', f'{start},\n  "turnkeeper": {table},\n    "nonce": "'
 
 
@@ -88,7 +97,7 @@ def warden_payload(
     There it has `null` and room for a JSON value of so many bytes, so that `gone` can be written on a full disk.
     """
     gone = ',\n    "gone": '
-    frame = _frame(OwnedBy.WARDEN, pid, starttime)
+    frame = _frame(OwnedBy.WARDEN, pid, starttime, cgroup_of(pid))
     text = _fill(frame, created_unix, max_hold_s, nonce, gone + "null".ljust(room_bytes)).encode()
     return text, text.rindex(gone.encode()) + len(gone)
 
@@ -135,4 +144,22 @@ def _our_part(table: Any) -> OurPart | str:
     gone = table.get("gone")
     ended = gone if isinstance(gone, dict) else {}
     code, signal = (value if type(value) is int else None for value in map(ended.get, ("exitCode", "signal")))
-    return OurPart(OwnedBy(owner), boot_id, host, bool(gone), code, signal)
+    namespace, init_start = (table.get(key) for key in ("pidNamespace", "initStart"))
+    return OurPart(
+        OwnedBy(owner),
+        boot_id,
+        host,
+        bool(gone),
+        code,
+        signal,
+        namespace if type(namespace) is int else 0,
+        init_start if type(init_start) is int else None,
+        _cgroup(table.get("cgroup")),
+    )
+
+
+def _cgroup(table: Any) -> Cgroup | None:
+    path, inode, namespace = (table.get(key) if isinstance(table, dict) else None for key in _OF_A_CGROUP)
+    if isinstance(path, str) and type(inode) is int and type(namespace) is int:
+        return Cgroup(path, inode, namespace)
+    return None

@@ -9,7 +9,7 @@ from supervisor.lock.lock_file import Place
 
 
 class HeldFile:
-    """A session lock of this process, from its taking to its release. Make and release it on one thread."""
+    """A session lock or life file of this process, until its release. Make and release it on one thread."""
 
     __slots__ = ("_content", "_descriptor", "_place", "_released")
 

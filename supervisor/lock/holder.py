@@ -1,7 +1,8 @@
 """Who holds a lock file, and does the holder live? Only proof is taken: what cannot be judged is respected.
 
 Ours, the first that answers: held under flock: alive. Of another host that is not this kernel: unknown. Another boot:
-dead. A process's and free: dead. A warden's and free: dead if it wrote `gone`, else unknown: its tree may live on.
+dead. A process's and free: dead. A warden's and free: dead if it wrote `gone`, or if its cgroup is gone; else unknown:
+its tree may live on.
 A foreign one is judged by pid and start time; a file that names nobody not at all, however old it is.
 """
 
@@ -13,6 +14,7 @@ from policies.policy import Pids
 from supervisor.lock import lock_file
 from supervisor.lock.contents import Contents, OurPart, OwnedBy
 from supervisor.lock.lock_file import Place
+from supervisor.lock.proofs import proof_of_death
 from supervisor.owner import foreign_alive, this_process
 
 
@@ -71,16 +73,13 @@ def _ours(place: Place, contents: Contents, ours: OurPart, *, is_flocked: bool) 
     if ours.host != me.host and not same_boot:
         advice = f"if that host no longer runs it, remove the file: rm {place.path}"
         return Holder(f"{name} on host {ours.host}", contents.pid, alive=None, advice=advice)
-    rebooted = "" != ours.boot_id != me.boot_id != ""
-    if ours.owned_by is OwnedBy.WARDEN and not ours.gone and not rebooted:
+    proof = proof_of_death(ours)
+    if ours.owned_by is OwnedBy.WARDEN and not ours.gone and not proof:
         advice = f"what it started may still run: look for it, end it, then remove the file: rm {place.path}"
         return Holder(f"{name}, which was killed", contents.pid, alive=None, advice=advice)
-    if rebooted:
-        proof = f"{me.host} was booted since"
-    elif ours.owned_by is OwnedBy.WARDEN:
-        proof = "the warden wrote that its tree is gone"
-    else:
-        proof = "the kernel let go of its flock"
+    if not proof:
+        is_wardens = ours.owned_by is OwnedBy.WARDEN
+        proof = "the warden wrote that its tree is gone" if is_wardens else "the kernel let go of its flock"
     return Holder(name, contents.pid, alive=False, advice=_advice_to_remove(place), proof=proof)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from policies.failure import Kind
 from supervisor.errors import Failure
 from supervisor.lock.contents import MOST_BYTES
+from supervisor.os_error import reason_of
 
 # What the caller can mend by naming another path; anything else is the machine's trouble, and may pass.
 _CALLERS_MISTAKE = frozenset(
@@ -83,7 +84,7 @@ def failure(path: Path, error: OSError) -> Failure:
     """Return what an operating system's refusal means to the caller."""
     if error.errno == errno.ENOENT:
         return Failure(Kind.INVALID, f"lock {path} cannot be taken: its folder does not exist")
-    return Failure(kind_of(error), f"lock {path} cannot be taken: {error.strerror}")
+    return Failure(kind_of(error), f"lock {path} cannot be taken: {reason_of(error)}")
 
 
 def kind_of(error: OSError) -> Kind:
@@ -110,8 +111,9 @@ def open_to_read(place: Place) -> Any:
     Neither a link is followed nor a FIFO waited for.
     """
 
-    def opener(path: str, flags: int) -> int:
-        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    def opener(_path: str, flags: int) -> int:
+        flags |= os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(place.name, flags, dir_fd=place.folder)
         try:
             _must_be_plain(place.path, os.fstat(descriptor))
         except BaseException:

@@ -11,12 +11,12 @@ _NEW = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _NO_ANONYMOUS_FILES = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT})
 
 
-def publish(place: Place, content: bytes, nonce: str, *, by_name: bool = False) -> int | None:
+def publish(place: Place, content: bytes, nonce: str, mode: int = 0o644, *, by_name: bool = False) -> int | None:
     """Make the file, whole and under `flock`; return its descriptor, or None if there is a file of that name.
 
     Raises OSError, and leaves nothing behind then.
     """
-    draft = Draft(place, nonce, by_name=by_name)
+    draft = Draft(place, nonce, mode, by_name=by_name)
     try:
         draft.write(content)
         return draft.descriptor if draft.link() else None

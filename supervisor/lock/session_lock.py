@@ -4,18 +4,18 @@ import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from policies.policy import LockRule, Pids
 from supervisor.clock import Clock
 from supervisor.errors import SessionLocked
-from supervisor.lock import contents, holder, lock_file
+from supervisor.lock import contents, lock_file
 from supervisor.lock.contents import Contents
 from supervisor.lock.forking import FORKING
 from supervisor.lock.held_lock import HeldFile
 from supervisor.lock.lock_file import Place
+from supervisor.lock.open_lock import OpenLock, open_lock
 from supervisor.lock.publish import publish
 
 _QUICK_POLL_S = 0.005
@@ -192,24 +192,12 @@ class SystemLockFiles:
     async def _look_once(self, place: Place, pids: Pids) -> Busy | Free | None:
         """Judge the file, and reclaim it on proof. None: it is another file by now."""
         try:
-            facts = lock_file.look(place)
-            if facts is None:
+            if lock_file.look(place) is None:
                 return Free(place.path)
-            async with lock_file.open_to_read(place) as file:
-                content: bytes = await file.read(contents.MOST_BYTES + 1)
-                parsed = contents.parse(content)
-                held_by = await holder.judge(place, file.fileno(), parsed, pids)
-                busy = Busy(
-                    place.path,
-                    held_by.name,
-                    held_by.pid,
-                    max(0.0, self._clock.wall() - _since_unix(parsed, facts)),
-                    held_by.alive,
-                    held_by.advice,
-                )
-                if held_by.alive is not False:
-                    return busy
-                return self._reclaim(place, file.fileno(), content, held_by, busy)
+            async with open_lock(place, pids) as lock:
+                held_by, held_for_s = lock.holder, max(0.0, self._clock.wall() - lock.since_unix())
+                busy = Busy(place.path, held_by.name, held_by.pid, held_for_s, held_by.alive, held_by.advice)
+                return busy if held_by.alive is not False else _reclaim(lock, busy)
         except FileNotFoundError:
             return Free(place.path)
         except PermissionError as error:
@@ -218,17 +206,6 @@ class SystemLockFiles:
             if error.errno == errno.ELOOP:
                 return None
             raise lock_file.failure(place.path, error) from error
-
-    def _reclaim(
-        self, place: Place, descriptor: int, content: bytes, dead: holder.Holder, busy: Busy
-    ) -> Busy | Free | None:
-        # No await from here on: look, flock, compare and removal are one step of the loop, some microseconds.
-        try:
-            removed = holder.reclaim(place, descriptor, content, dead)
-        except OSError as error:
-            why = f"its holder is dead, but its file may not be removed from here ({error.strerror}): {busy.advice}"
-            return replace(busy, advice=why)
-        return Free(place.path, f"{dead.name}: {dead.proof}") if removed else None
 
 
 class _Bound:
@@ -277,13 +254,13 @@ def _identity(path: Path) -> tuple[int, ...] | None:
     return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
 
 
-def _since_unix(parsed: Contents | str, facts: os.stat_result) -> float:
-    if isinstance(parsed, Contents):
-        try:
-            return datetime.fromisoformat(parsed.created_at).timestamp()
-        except (ValueError, OverflowError):
-            pass
-    return facts.st_mtime
+def _reclaim(lock: OpenLock, busy: Busy) -> Busy | Free | None:
+    try:
+        removed = lock.reclaim()
+    except OSError as error:
+        why = f"its holder is dead, but its file may not be removed from here ({error.strerror}): {busy.advice}"
+        return replace(busy, advice=why)
+    return Free(busy.path, f"{lock.holder.name}: {lock.holder.proof}") if removed else None
 
 
 def _unreadable(place: Place, error: OSError) -> Busy:

@@ -1,14 +1,14 @@
 """The seam between an attempt and the processes that carry it out."""
 
 import asyncio
-import signal as signals
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from supervisor.errors import CommandFailed
+from supervisor.lock.life_file import Death, Exited
+from supervisor.owner import RecordedTree
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +51,6 @@ class Started(NamedTuple):
     starttime: int | None
 
 
-class Exited(NamedTuple):
-    """How the command itself ended: by one of the two. Both None: it never ran, or its end was not seen."""
-
-    code: int | None
-    signal: int | None
-
-    def __str__(self) -> str:
-        if self.signal is not None:
-            return f"died by {_name(self.signal)}"
-        return "its end was not seen" if self.code is None else f"exited with status {self.code}"
-
-
 class TreeGone(NamedTuple):
     """The proof that no process of the tree is left, but for what it was told to leave.
 
@@ -84,27 +72,6 @@ class TreeUnknown(NamedTuple):
 
     alive: tuple[str, ...]
     seconds: float
-
-
-class RecordedTree(NamedTuple):
-    """What is written down of a tree before its command starts, for whoever must stop it without having started it.
-
-    Attributes:
-        pid: the warden's; `starttime`: in clock ticks after boot.
-        life: the warden's life file; None where there is none, and then nothing can be proved of it.
-    """
-
-    pid: int
-    starttime: int
-    life: Path | None
-
-
-class Death(Enum):
-    """What a life file says of a tree that others started. Unknown: the warden was killed, or there is no such file."""
-
-    GONE = auto()
-    ALIVE = auto()
-    UNKNOWN = auto()
 
 
 class NotStarted(CommandFailed):
@@ -187,13 +154,10 @@ class Launcher(Protocol):
         """Ask a recorded tree's warden to stop it without grace. False: there is no such process, or it may not be."""
         ...
 
-    def tree_gone(self, recorded: RecordedTree) -> tuple[Death, Exited]:
-        """Tell whether a recorded tree is gone, and how its command ended."""
+    def tree_gone(self, recorded: RecordedTree, renewed_at: float | None = None) -> tuple[Death, Exited]:
+        """Tell whether a recorded tree is gone, and how its command ended.
+
+        `renewed_at`: when its supervisor last said that it lives, in seconds of CLOCK_BOOTTIME. Without it, the trees
+        of a container that was killed and started again stay unknown.
+        """
         ...
-
-
-def _name(number: int) -> str:
-    try:
-        return signals.Signals(number).name
-    except ValueError:  # a real-time signal between the first and the last has no name
-        return f"signal {number}"

@@ -4,6 +4,7 @@ Look; make them, nameless and under flock; start the warden with those descripto
 close ours, with no word to flock: it is the warden's alone from then on. Who removes them, and when: see `warden/`.
 """
 
+import errno
 import os
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from supervisor.lock.contents import warden_payload
 from supervisor.lock.forking import FORKING
 from supervisor.lock.lock_file import Place
 from supervisor.lock.publish import Draft
+from supervisor.os_error import reason_of
+from supervisor.state_folder import make_private
 from supervisor.tree.contract import LockWanted
 from supervisor.tree.warden.protocol import FIRST_FILE, ROOM_FOR_GONE_BYTES
 
@@ -77,7 +80,7 @@ class Files:
         """Make the life file, in a folder of its own that only we may read. `keep` it, even when this process dies."""
         path = alive / self._nonce
         try:
-            alive.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(alive)
             place = _open(path)
         except OSError as error:
             raise _no_life(path, error) from error
@@ -148,8 +151,8 @@ class Files:
 
 
 def _no_life(path: Path, error: OSError) -> Failure:
-    why = f"{error.strerror}; XDG_STATE_HOME names another place for it"
-    return Failure(lock_file.kind_of(error), f"life file {path} cannot be made: {why}")
+    elsewhere = "" if error.errno == errno.EMFILE else "; XDG_STATE_HOME names another place for it"
+    return Failure(lock_file.kind_of(error), f"life file {path} cannot be made: {reason_of(error)}{elsewhere}")
 
 
 def _open(path: Path) -> Place:

@@ -10,10 +10,12 @@ from policies.failure import Kind
 from supervisor.clock import Clock
 from supervisor.errors import Failure
 from supervisor.lock.forking import FORKING
-from supervisor.owner import starttime_of
+from supervisor.lock.life_file import Death, Exited
+from supervisor.os_error import reason_of
+from supervisor.owner import RecordedTree, starttime_of
 from supervisor.tasks import to_the_end
 from supervisor.tree import recorded
-from supervisor.tree.contract import Death, Exited, LockWanted, RecordedTree, Streams
+from supervisor.tree.contract import LockWanted, Streams
 from supervisor.tree.files import Files
 from supervisor.tree.spawn import spawn
 from supervisor.tree.system_tree import SystemTree
@@ -65,8 +67,8 @@ class SystemLauncher:
     def stop_tree(self, tree: RecordedTree) -> bool:
         return recorded.stop_tree(tree)
 
-    def tree_gone(self, tree: RecordedTree) -> tuple[Death, Exited]:
-        return recorded.tree_gone(tree)
+    def tree_gone(self, tree: RecordedTree, renewed_at: float | None = None) -> tuple[Death, Exited]:
+        return recorded.tree_gone(tree, renewed_at)
 
 
 def _start(streams: Streams, files: Files) -> SystemTree:
@@ -85,7 +87,7 @@ def _start(streams: Streams, files: Files) -> SystemTree:
             death = os.pidfd_open(pid)
             ours.callback(os.close, death)
         except OSError as error:
-            raise Failure(Kind.ERROR, f"a command's warden cannot be started: {error.strerror}") from error
+            raise Failure(Kind.ERROR, f"a command's warden cannot be started: {reason_of(error)}") from error
         starttime = starttime_of(pid)
         if starttime is None:
             raise Failure(Kind.ERROR, "a command's warden cannot be seen in /proc")

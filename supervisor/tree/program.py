@@ -6,6 +6,7 @@ import signal
 from typing import Any, Final
 
 from policies.failure import Kind
+from supervisor.os_error import reason_of
 from supervisor.tree.contract import NotStarted, Program
 
 NOT_FOUND: Final = 127
@@ -39,7 +40,7 @@ def go_order(program: Program) -> tuple[Any, ...]:
 
 def not_started(program: Program, number: int, step: str) -> NotStarted:
     """Return the failure of a command whose start the system refused with an error number, at a step."""
-    name, why = program.argv[0], os.strerror(number)
+    name, why = program.argv[0], reason_of(OSError(number, os.strerror(number)))
     if step == "cwd":
         return NotStarted(Kind.INVALID, f"{name} cannot be started in {program.cwd!r}: {why}", NOT_EXECUTABLE)
     if number in _FOR_LACK_OF:

@@ -13,8 +13,6 @@ from supervisor.tree.contract import Streams
 
 WARDEN = str(Path(__file__).absolute().with_name("warden") / "__main__.py")
 
-_OUT_OF_THE_WAY = 64  # above every descriptor that a warden is given: no copy is overwritten before it is made
-
 
 def spawn(streams: Streams, given: Sequence[int], *, holds_lock: bool) -> int:
     """Start a warden whose descriptors are the command's three, then the given ones; return its pid.
@@ -24,10 +22,11 @@ def spawn(streams: Streams, given: Sequence[int], *, holds_lock: bool) -> int:
     """
     if not sys.executable:
         raise Failure(Kind.ERROR, "no command can be run: sys.executable does not say which Python this is")
-    copies: list[int] = []
+    descriptors, copies = (*streams, *given), list[int]()
     try:
-        for descriptor in (*streams, *given):
-            copies.append(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY))  # noqa: PERF401 - may raise
+        for descriptor in descriptors:
+            # Above all that a warden is given: no copy is overwritten before it is made.
+            copies.append(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, len(descriptors)))
         named = ["openclaw"] if holds_lock else []
         arguments = [sys.executable, "-I", "-S", WARDEN, *named, str(os.getpid()), str(len(copies))]
         return os.posix_spawn(

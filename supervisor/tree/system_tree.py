@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 from policies.failure import Kind
 from supervisor.errors import Failure
 from supervisor.lock.forking import FORKING, let_no_child_keep, may_be_kept
+from supervisor.lock.life_file import NOT_SEEN, Death, Exited
+from supervisor.owner import RecordedTree
 from supervisor.tree.channel import Channel
-from supervisor.tree.contract import Death, Exited, NotStarted, Program, RecordedTree, Started, TreeGone, TreeUnknown
+from supervisor.tree.contract import NotStarted, Program, Started, TreeGone, TreeUnknown
 from supervisor.tree.files import Files
 from supervisor.tree.program import go_order, not_started
-from supervisor.tree.recorded import NOT_SEEN, tree_gone
+from supervisor.tree.recorded import tree_gone
 
 T = TypeVar("T")
 

@@ -1,14 +1,9 @@
 """The session lock across containers: other pid, mount and time namespaces of the same machine."""
 
 import asyncio
-import json
 import os
-import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,60 +12,22 @@ import pytest
 from policies.policy import Pids
 from supervisor.clock import SystemClock
 from supervisor.lock.session_lock import SystemLockFiles
-from supervisor.owner import gateway_visible, in_initial_pid_namespace
+from supervisor.owner import gateway_visible
+from tests.chaos.namespaces import CONTAINER, Enter, entering, kill_inside, line, needs_initial_namespace
 
 pytestmark = pytest.mark.processes
 
 CHILD = Path(__file__).with_name("lock_child.py")
-ROOT = CHILD.parents[2]
-CONTAINER = ("-p", "-f", "--mount-proc", "--kill-child")
-
-Enter = Callable[..., "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
 def enter() -> Iterator[Enter]:
-    """Start a process of lock_child.py (or a shell that does) in namespaces of its own; killed at the end."""
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def enter(namespaces: tuple[str, ...], *arguments: object, shell: str = 'exec "$@"') -> "subprocess.Popen[bytes]":
-        unshare = ["unshare", *([] if os.geteuid() == 0 else ["-r"]), *namespaces]
-        tried = shutil.which("unshare") and subprocess.run([*unshare, "true"], capture_output=True, check=False)
-        if not tried or tried.returncode != 0:
-            pytest.skip(f"may not make namespaces: {' '.join(unshare)}")
-        command = [*unshare, "sh", "-c", shell, "sh", sys.executable, str(CHILD), *map(str, arguments)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-        processes.append(process)
-        return process
-
-    yield enter
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-def line(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
-    assert process.stdout is not None
-    said: dict[str, Any] = json.loads(process.stdout.readline())
-    return said
+    with entering(CHILD) as enter:
+        yield enter
 
 
 def judge(transcript: Path, pids: Pids = Pids.AUTO) -> Any:
     return asyncio.run(SystemLockFiles(SystemClock()).judge(transcript, pids))
-
-
-def kill_inside(process: "subprocess.Popen[bytes]") -> None:
-    """Kill what runs in the container, and wait until its unshare saw that end."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    for child in children:
-        os.kill(int(child), signal.SIGKILL)
-    process.wait(timeout=10)
-
-
-def needs_initial_namespace() -> None:
-    if not in_initial_pid_namespace():
-        pytest.skip("not in the initial pid namespace, or /proc hides processes")
 
 
 def test_a_holder_in_another_pid_namespace_is_seen_as_held_until_it_is_killed(enter: Enter, tmp_path: Path) -> None:

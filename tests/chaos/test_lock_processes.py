@@ -18,6 +18,7 @@ from policies.policy import LockRule, Pids
 from supervisor.clock import SystemClock
 from supervisor.lock import session_lock
 from supervisor.lock.session_lock import LockWait, SystemLockFiles
+from supervisor.lock.survey import survey
 
 pytestmark = pytest.mark.processes
 
@@ -49,6 +50,10 @@ def line(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
     assert process.stdout is not None
     said: dict[str, Any] = json.loads(process.stdout.readline())
     return said
+
+
+def _unread(error: OSError) -> None:
+    pytest.fail(str(error))
 
 
 def judge(transcript: Path) -> Any:
@@ -84,6 +89,31 @@ def test_of_four_processes_never_two_hold_it_however_its_holders_leave_it(
     for came, went in zip(stays[::2], stays[1::2], strict=True):
         assert (came[0], went[0], came[1:]) == ("+", "-", went[1:])
     assert set(os.listdir(folder)) <= {"a.jsonl.lock"}  # no litter; the last holder's, where it was left
+
+
+@pytest.mark.parametrize("leave", ["killed", "killed foreign"])
+def test_a_survey_that_reclaims_meanwhile_takes_it_from_nobody_who_holds_it(
+    start: Start, tmp_path: Path, leave: str
+) -> None:
+    log, folder = tmp_path / "log", tmp_path / "sessions"
+    log.touch()
+    folder.mkdir()
+    contenders = [start("contend", folder / "a.jsonl", log, 60, leave) for _ in range(3)]
+
+    async def reclaim() -> int:
+        removed = 0
+        while any(process.poll() is None for process in contenders):
+            found = survey(folder, Pids.OURS, SystemClock(), _unread, reclaim=True)
+            removed += len([lock async for lock in found if lock.removed])
+        return removed
+
+    removed = asyncio.run(asyncio.wait_for(reclaim(), 60))
+    assert [(process.returncode, process.communicate()[0]) for process in contenders] == [(0, b"")] * 3
+    stays = log.read_text().splitlines()
+    assert len(stays) == 2 * 3 * 60
+    for came, went in zip(stays[::2], stays[1::2], strict=True):
+        assert (came[0], went[0], came[1:]) == ("+", "-", went[1:])
+    assert removed > 0
 
 
 def test_after_kill_9_of_the_holder_the_next_one_takes_it_at_once(start: Start, tmp_path: Path) -> None:

@@ -16,9 +16,12 @@ import pytest
 
 from policies.policy import Pids
 from supervisor.clock import SystemClock
+from supervisor.lock.life_file import Death, Exited
 from supervisor.lock.session_lock import Busy, SystemLockFiles
-from supervisor.tree.contract import Death, Exited, RecordedTree, TreeGone, TreeUnknown
+from supervisor.owner import RecordedTree
+from supervisor.tree.contract import TreeGone, TreeUnknown
 from supervisor.tree.recorded import stop_tree, tree_gone
+from tests.chaos.cgroups import new_cgroup
 from tests.supervisor.tree.trees import MARK, Trees, marked, until
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(60)]
@@ -177,6 +180,23 @@ def test_a_warden_and_its_supervisor_killed_at_once_leave_an_unknown_tree(start:
     assert "which was killed" in busy.holder
     assert len(marked(host.mark)) == 21
     host.kill_what_is_left()
+
+
+def test_a_cgroup_killed_as_a_whole_is_the_proof_once_it_is_gone(start: StartHost) -> None:
+    """As a stopped unit or one without memory is: supervisor, warden and tree at once, and nobody wrote anything."""
+    with new_cgroup() as made:
+        host = start("stay", "daemons", under=made.enter)
+        recorded = host.recorded()
+        host.line()
+        assert tree_gone(recorded)[0] is Death.ALIVE
+        made.kill_all()
+        host.process.wait()
+        until(lambda: tree_gone(recorded)[0] is Death.UNKNOWN, "the kernel lets go of its files")
+        assert (host.judge() or pytest.fail("it is free")).alive is None
+        until(made.is_removed, "nobody is left in it")
+        assert tree_gone(recorded) == (Death.GONE, Exited(None, None))
+        assert host.judge() is None
+        assert host.is_gone()
 
 
 @pytest.mark.parametrize("step", ["parked", "running", "exited", "stopping"])

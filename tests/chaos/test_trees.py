@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.tree.contract import Death, Exited, TreeGone
+from supervisor.lock.life_file import Death, Exited
+from supervisor.tree.contract import TreeGone
 from tests.supervisor.tree.trees import Trees, descriptors, marked, until
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(60)]
@@ -85,6 +86,7 @@ async def test_a_stopped_tree_is_asked_like_any_other(trees: Trees) -> None:
     tree.forget()
 
 
+@pytest.mark.once
 async def test_a_thousand_trees_leave_no_file_no_descriptor_and_no_zombie(trees: Trees) -> None:
     async def cycle() -> None:
         tree = await trees.start(["true"])

@@ -27,7 +27,15 @@ def test_a_lock_names_its_process_its_boot_its_host_and_a_nonce() -> None:
 def test_what_is_written_is_read_back() -> None:
     me = this_process()
     read = parse(payload(created_unix=0.0, max_hold_s=1.0, nonce="ab12"))
-    ours = OurPart(OwnedBy.PROCESS, me.boot_id, me.host, gone=False)
+    ours = OurPart(
+        OwnedBy.PROCESS,
+        me.boot_id,
+        me.host,
+        gone=False,
+        pid_namespace=me.pid_namespace,
+        init_start=me.init_start,
+        cgroup=me.cgroup,
+    )
     assert read == Contents(me.pid, me.starttime, "1970-01-01T00:00:00.000Z", ours)
 
 

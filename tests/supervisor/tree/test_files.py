@@ -1,6 +1,7 @@
 """A tree's files between their making and their names."""
 
 import os
+import stat
 from pathlib import Path
 
 from supervisor.lock.publish import Draft
@@ -26,6 +27,15 @@ def test_a_forked_child_closes_its_copies_and_leaves_a_passing_name_to_its_paren
     assert os.listdir(tmp_path) == [".turnkeeper-ab12"]
     files.close()
     assert os.listdir(tmp_path) == []
+
+
+def test_the_folders_that_a_life_file_needs_are_for_their_owners_eyes_only(tmp_path: Path) -> None:
+    files = Files("ab12")
+    files.make_life(tmp_path / "state" / "turnkeeper" / "alive", keep=False)
+    files.close()
+    made = [path for path in tmp_path.rglob("*") if path.is_dir()]
+    assert len(made) == 3
+    assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o700}
 
 
 def _open_paths() -> list[str]:

@@ -13,8 +13,9 @@ from policies.failure import Kind
 from policies.policy import Pids
 from supervisor.clock import SystemClock
 from supervisor.errors import Failure
+from supervisor.lock.life_file import Exited
 from supervisor.lock.session_lock import SystemLockFiles
-from supervisor.tree.contract import Exited, LockWanted, Streams, TreeGone
+from supervisor.tree.contract import LockWanted, Streams, TreeGone
 from supervisor.tree.launcher import SystemLauncher
 from tests.supervisor.tree.trees import IGNORE, SLEEP, Trees, children, descriptors, marked, python
 

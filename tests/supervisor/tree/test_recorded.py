@@ -1,62 +1,22 @@
 """Trees that others have started: stopped by their record, and judged by their life files."""
 
 import asyncio
-import json
 import os
 import signal
 from pathlib import Path
 
 import pytest
 
-from supervisor.lock.contents import warden_payload
-from supervisor.owner import this_process
-from supervisor.tree.contract import Death, Exited, NotStarted, RecordedTree, TreeGone, TreeUnknown
-from supervisor.tree.recorded import read_life, stop_tree, tree_gone
+from supervisor.lock.life_file import Death, Exited
+from supervisor.owner import RecordedTree, this_process
+from supervisor.tree.contract import NotStarted, TreeGone, TreeUnknown
+from supervisor.tree.recorded import stop_tree, tree_gone
 from tests.supervisor.tree.trees import IGNORE, SLEEP, Trees, marked, python, until
-
-
-def life_file(folder: Path, said: dict[str, object]) -> Path:
-    content, _ = warden_payload(7, 8, created_unix=0.0, max_hold_s=0.0, nonce="ab12", room_bytes=64)
-    shape = json.loads(content)
-    shape["turnkeeper"].update(said)
-    path = folder / "life"
-    path.write_text(json.dumps(shape))
-    return path
-
-
-@pytest.mark.parametrize(
-    ("said", "death", "exited"),
-    [
-        ({"gone": None}, Death.UNKNOWN, Exited(None, None)),
-        ({"gone": {"exitCode": 0, "signal": None}}, Death.GONE, Exited(0, None)),
-        ({"gone": {"exitCode": None, "signal": 15}}, Death.GONE, Exited(None, 15)),
-        ({"gone": {"exitCode": None, "signal": None}}, Death.GONE, Exited(None, None)),
-        ({"gone": None, "bootId": "another boot"}, Death.GONE, Exited(None, None)),
-        ({"gone": None, "bootId": ""}, Death.UNKNOWN, Exited(None, None)),
-        ({"owner": "somebody"}, Death.UNKNOWN, Exited(None, None)),
-    ],
-)
-def test_a_free_life_file_is_read(tmp_path: Path, said: dict[str, object], death: Death, exited: Exited) -> None:
-    assert read_life(life_file(tmp_path, said)) == (death, exited)
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b'{"pid": 5}'])
-def test_a_life_file_that_says_nothing_proves_nothing(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "life").write_bytes(content)
-    assert read_life(tmp_path / "life") == (Death.UNKNOWN, Exited(None, None))
 
 
 def test_a_missing_life_file_proves_nothing(tmp_path: Path) -> None:
     for life in (tmp_path / "life", None):
         assert tree_gone(RecordedTree(7, 8, life)) == (Death.UNKNOWN, Exited(None, None))
-
-
-def test_a_link_or_a_fifo_is_not_followed_nor_waited_for(tmp_path: Path) -> None:
-    life_file(tmp_path, {"gone": {"exitCode": 0, "signal": None}})
-    (tmp_path / "link").symlink_to(tmp_path / "life")
-    os.mkfifo(tmp_path / "fifo")
-    for name in ("link", "fifo"):
-        assert read_life(tmp_path / name)[0] is Death.UNKNOWN
 
 
 def test_a_process_of_that_pid_that_started_at_another_time_is_not_signalled() -> None:

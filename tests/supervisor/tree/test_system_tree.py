@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from policies.failure import Kind
-from supervisor.tree.contract import Exited, NotStarted, Program, TreeGone
+from supervisor.lock.life_file import Exited
+from supervisor.tree.contract import NotStarted, Program, TreeGone
 from tests.supervisor.tree.trees import IGNORE, SLEEP, Trees, arguments_of, marked, python, until
 
 pytestmark = pytest.mark.processes
