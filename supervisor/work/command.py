@@ -17,37 +17,22 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from policies.failure import Failed, Kind
 from policies.policy import LockedBy
 from supervisor.attempt import Attempt, Held
-from supervisor.errors import CommandFailed, Failure
-from supervisor.tasks import start_plain, wait_until
-from supervisor.tree.contract import Exited, LockWanted, Program, Tree, TreeGone, TreeUnknown
+from supervisor.errors import Failure
+from supervisor.os_error import reason_of
+from supervisor.tree.contract import LockWanted, Program, Tree, TreeGone, TreeUnknown
 from supervisor.tree.kernel_kills import kernel_kills
-from supervisor.work.command_failure import failure_by, output_lost, over_memory
+from supervisor.work.command_failure import output_lost
 from supervisor.work.contract import Alive, Stopped
 from supervisor.work.lock_of_command import LockOfCommand
 from supervisor.work.nesting import DEADLINE, variables_of
+from supervisor.work.parked_command import PROOF_S, ParkedCommand
 
 if TYPE_CHECKING:
     from supervisor.work.stdin import Input
     from supervisor.work.streams import CommandStreams
 
-PROOF_S: Final = 1.0
-"""Beyond the grace: how long the warden may take to see the killed tree gone, before it counts as not proved dead."""
-
 MOST_REPORTED: Final = 4096
 """Bytes of a command's output in a report."""
-
-_TELL_S: Final = 0.1
-"""Of that, to say that there is no proof: else the attempt is given up first, and its task takes the blame."""
-
-_DRAIN_S: Final = 1.0
-"""For what a stopped command has written, while our own reader does not take it."""
-
-_SETTLE_S: Final = 0.05
-"""For what a command has written just before it exited; a daemon that it left may keep its pipes for longer."""
-
-_LOOK_S: Final = 0.01
-_LOCK_LOOK_S: Final = 0.25
-"""A holder that has died before the tree is stopped was seen to be of the tree, if it lived for so long."""
 
 
 class CommandResult(NamedTuple):
@@ -105,7 +90,7 @@ class Command:
         self._cwd = None if cwd is None else os.fspath(cwd)
         self._given, self._stdout, self._stderr = stdin, stdout, stderr
         self._inputs: dict[str, Input] = {}  # by run: what it has read is its own
-        self._parked: set[_Parked] = set()
+        self._parked: set[ParkedCommand] = set()
 
     def __repr__(self) -> str:
         return f"<Command {self.argv[0]}>"
@@ -118,7 +103,7 @@ class Command:
         try:
             streams = self._open_streams(attempt)
         except OSError as error:
-            raise Failure(Kind.ERROR, f"a command's streams cannot be opened: {error.strerror}") from error
+            raise Failure(Kind.ERROR, f"a command's streams cannot be opened: {reason_of(error)}") from error
         wanted = None if lock is None or by_command else LockWanted(lock, attempt._max_hold_s())
         try:
             tree = await attempt._effects.launcher().park(streams.descriptors(), wanted)
@@ -130,8 +115,9 @@ class Command:
             return False
         streams.close_theirs()
         its_lock = LockOfCommand(lock) if lock is not None and by_command else None
-        parked = _Parked(tree, streams, its_lock, self._kernel_kills())
+        parked = ParkedCommand(self._name, tree, streams, its_lock, self._kernel_kills)
         attempt._parked = parked
+        attempt._run.tree = tree.recorded
         self._parked.add(parked)
         attempt._open_scope().append(Held("streams closed", lambda _: self._put_away(attempt, parked)))
         if tree.lock_path is not None:
@@ -140,24 +126,24 @@ class Command:
 
     async def start(self, attempt: Attempt) -> CommandResult:
         """Run the command until its whole tree is gone. Raises CommandFailed unless it succeeded."""
-        parked: _Parked = attempt._parked
+        parked: ParkedCommand = attempt._parked
         due = attempt.deadline
         try:
-            await self._go(attempt, parked)
-            ended = await self._end_of_command(attempt, parked)
+            await parked.go(self._program(attempt))
+            ended = await parked.ended(attempt)
         except asyncio.CancelledError:
-            await self._bring_down(attempt, parked)
+            await parked.bring_down(attempt)
             raise
         except BaseException:
             attempt._end_its_time()  # where it could not be started
-            await self._bring_down(attempt, parked)
+            await parked.bring_down(attempt)
             raise
-        may_leave = attempt._run.policy.attempt.leave_children and self._judge(attempt, parked, ended) is None
-        left = await self._bring_down(attempt, parked, leave=may_leave)
+        may_leave = attempt._run.policy.attempt.leave_children and parked.judge(attempt, ended) is None
+        left = await parked.bring_down(attempt, leave=may_leave)
         # A failure may be tried again: its output is waited for in its own time. Of a success nothing may be lost.
         until = attempt._run.deadline if ended.code == 0 else due
-        taken = parked.is_gone and await self._output_taken(attempt, parked, until, may_never_end=bool(left))
-        failure = None if left else self._judge(attempt, parked, ended)
+        taken = parked.is_gone and await parked.output_taken(attempt, until, may_never_end=bool(left))
+        failure = None if left else parked.judge(attempt, ended)
         if failure is None and parked.is_gone and not taken:
             failure = output_lost(self._name, "nobody has taken it before the run's deadline")
         if failure is not None:
@@ -167,22 +153,22 @@ class Command:
 
     async def confirm_stopped(self, attempt: Attempt) -> Stopped | Alive:
         """Tell by the warden's word whether anything of the attempt may live."""
-        parked: _Parked | None = attempt._parked
+        parked: ParkedCommand | None = attempt._parked
         if parked is None:
             return Stopped("nothing was started")
-        match await self._gone(attempt, parked):
+        match await parked.gone(attempt):
             case None:
                 return Alive(f"processes of {self.argv[0]!r}, below warden {parked.tree.recorded.pid}")
             case TreeUnknown(alive):
                 return Alive(", ".join(alive))
             case TreeGone() as gone:
-                parked.tree.forget()
+                attempt._written = parked.tree.forget  # until then a recovery needs its life file
                 reclaimed = False if parked.lock is None else await parked.lock.reclaim(attempt)
                 return Stopped(_receipt(parked.tree, gone), gone.killed, lock_reclaimed=reclaimed)
 
     def known(self, attempt: Attempt, failed: Failed) -> Failed:
         """Add its output's end, what went wrong with its streams, and whether it can be given its stdin again."""
-        parked: _Parked | None = attempt._parked
+        parked: ParkedCommand | None = attempt._parked
         if parked is None:
             return failed
         stdin, streams = self._inputs.get(attempt.run_id), parked.streams
@@ -203,9 +189,7 @@ class Command:
     def hasten(self) -> None:
         """Skip the rest of the grace, where a tree of it is being stopped, or all of it, where one is about to be."""
         for parked in self._parked:
-            parked.is_hastened = True
-            if parked.proof_due is not None:
-                parked.tree.hasten()
+            parked.hasten()
 
     # --- one attempt
 
@@ -221,144 +205,21 @@ class Command:
     def _kernel_kills(self) -> int:
         return kernel_kills()
 
-    async def _go(self, attempt: Attempt, parked: "_Parked") -> None:
+    def _program(self, attempt: Attempt) -> Program:
         env = os.environ if self._env is None else self._env
-        most_bytes = attempt._run.policy.attempt.max_rss_bytes
         own = {name: value for name, value in env.items() if name != DEADLINE}  # a stale one: an attempt may have none
-        program = Program(self.argv, {**own, **variables_of(attempt)}, self._cwd, most_bytes)
-        parked.went = True
-        parked.streams.feed()
-        started = await parked.tree.go(program)
-        if parked.lock is not None:
-            parked.lock.note_command(started)
+        most_bytes = attempt._run.policy.attempt.max_rss_bytes
+        return Program(self.argv, {**own, **variables_of(attempt)}, self._cwd, most_bytes)
 
-    async def _end_of_command(self, attempt: Attempt, parked: "_Parked") -> Exited:
-        """Wait until the command itself has ended. Raises CommandFailed if it has to be ended for its memory."""
-        tree = parked.tree
-        exited = start_plain(tree.exited())
+    async def _put_away(self, attempt: Attempt, parked: ParkedCommand) -> None:
         try:
-            await self._watch(attempt, parked, exited)
-            attempt._end_its_time()  # what it has left is given the grace: that is no timeout
-            if tree.over_memory.done() and not exited.done():
-                held, most = tree.over_memory.result(), attempt._run.policy.attempt.max_rss_bytes
-                raise over_memory(held, most or 0)
-            ended = await exited
+            await parked.put_away(attempt)
         finally:
-            exited.cancel()
-        parked.killed_by_kernel = self._kernel_kills() > parked.kernel_kills
-        await wait_until(parked.streams.drained, self._moment(attempt) + _SETTLE_S)  # what it has said last
-        return ended
-
-    async def _watch(self, attempt: Attempt, parked: "_Parked", exited: "asyncio.Task[Exited]") -> None:
-        """Wait until the command has exited, or holds too much; look meanwhile who has the lock that it takes."""
-        tree, lock = parked.tree, parked.lock
-        look_s = None if lock is None else _LOCK_LOOK_S
-        while True:
-            done, _ = await asyncio.wait(
-                (exited, tree.over_memory), timeout=look_s, return_when=asyncio.FIRST_COMPLETED
-            )
-            if done:
-                return
-            assert lock is not None, "without one nothing is looked at"
-            lock.note_holder(attempt, tree.recorded.pid)
-
-    def _judge(self, attempt: Attempt, parked: "_Parked", ended: Exited) -> CommandFailed | None:
-        rules, killed = attempt._run.policy.failures, parked.killed_by_kernel
-        return failure_by(self._name, ended, rules, parked.streams, killed_by_kernel=killed)
-
-    async def _output_taken(
-        self, attempt: Attempt, parked: "_Parked", until: float | None, *, may_never_end: bool
-    ) -> bool:
-        """Wait until what was written is passed on; False: not before that moment.
-
-        A daemon that was left may have the pipes, and keep them: then it is all that is in them now.
-        """
-        streams = parked.streams
-        if not may_never_end:
-            return await wait_until(streams.drained, until)
-        while not streams.is_caught_up():
-            if until is not None and self._moment(attempt) >= until:
-                return False
-            await attempt._effects.clock.sleep(_LOOK_S)
-        return True
-
-    async def _bring_down(self, attempt: Attempt, parked: "_Parked", *, leave: bool = False) -> tuple[str, ...]:
-        """Have the tree end, and see it end; return what was left. A cancellation meanwhile is raised at the end."""
-        grace_s, cancelled = 0.0 if parked.is_hastened else attempt._run.policy.attempt.grace_s, None
-        if parked.lock is not None:
-            parked.lock.note_holder(attempt, parked.tree.recorded.pid)
-        if leave:
-            parked.tree.leave()
-        else:
-            parked.tree.stop(grace_s)
-        parked.proof_due = self._moment(attempt) + grace_s + PROOF_S - _TELL_S
-        drained_by = None
-        while True:
-            try:
-                gone = await self._gone(attempt, parked)
-                if drained_by is None:
-                    drain_s = _DRAIN_S if isinstance(gone, TreeGone) else _SETTLE_S  # what lives may keep its pipes
-                    # Before the attempt is given up: that nobody takes its output is no doubt of its end.
-                    drained_by = min(self._moment(attempt) + drain_s, parked.proof_due + _SETTLE_S)
-                if not leave:
-                    await wait_until(parked.streams.drained, drained_by)
-                break
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
-        return gone.left if isinstance(gone, TreeGone) else ()
-
-    async def _gone(self, attempt: Attempt, parked: "_Parked") -> TreeGone | TreeUnknown | None:
-        """Wait for the proof for as long as it may take; None: there is none yet."""
-        if parked.proof_due is None:  # it was never told to go
-            parked.tree.dismiss()
-            parked.proof_due = self._moment(attempt) + PROOF_S
-        task = start_plain(parked.tree.gone())
-        try:
-            gone = task.result() if await wait_until(task, parked.proof_due) else None
-            parked.is_gone = isinstance(gone, TreeGone)
-            return gone
-        finally:
-            task.cancel()
-
-    async def _put_away(self, attempt: Attempt, parked: "_Parked") -> None:
-        """Let go of what was made ready, whether it came to an attempt or not."""
-        try:
-            if not parked.went:
-                parked.tree.forget()  # once it is gone, if nobody waits that long for it
-                await self._gone(attempt, parked)
-        finally:
-            parked.streams.close()
             self._parked.discard(parked)
-            if parked.is_gone:  # whoever still has the attempt has not what was written
-                attempt._parked = None
-            else:  # it is asked again; and it ends, and its life file with it, though nobody may be there to see
-                parked.tree.abandon()
 
     @property
     def _name(self) -> str:
         return os.path.basename(self.argv[0])
-
-    def _moment(self, attempt: Attempt) -> float:
-        return attempt._effects.clock.now()
-
-
-class _Parked:
-    """What one attempt has of its command."""
-
-    def __init__(
-        self, tree: Tree, streams: "CommandStreams", lock: LockOfCommand | None, kernel_kills_before: int
-    ) -> None:
-        self.tree = tree
-        self.streams = streams
-        self.lock = lock
-        self.kernel_kills = kernel_kills_before
-        self.killed_by_kernel = False
-        self.went = False
-        self.is_gone = False
-        self.is_hastened = False
-        self.proof_due: float | None = None  # once it was told to end
 
 
 def _receipt(tree: Tree, gone: TreeGone) -> str:

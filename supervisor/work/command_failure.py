@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from policies.classification import Facts, Rule, classify, fails_politely
 from policies.failure import Kind
 from supervisor.errors import CommandFailed
-from supervisor.tree.contract import Exited
+from supervisor.lock.life_file import Exited
 
 if TYPE_CHECKING:
     from supervisor.work.streams import CommandStreams

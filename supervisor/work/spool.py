@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import IO, Final
 
 from supervisor.lock.forking import FORKING, let_no_child_keep, may_be_kept
+from supervisor.os_error import reason_of
 from supervisor.work.own_descriptor import PIPE_BYTES, copied, opened_anew, own_pipe
 from supervisor.work.socket_calls import receive_now
 
@@ -90,7 +91,7 @@ class Spool:
             self._kept.write(chunk)
             self._kept.flush()  # a full disk is heard of here, and not when it is read
         except OSError as error:  # the command reads on, and there is no second time
-            self.is_consumed, self.trouble = True, f"stdin cannot be kept for a retry: {error.strerror}"
+            self.is_consumed, self.trouble = True, f"stdin cannot be kept for a retry: {reason_of(error)}"
             self.let_go_in_child()
 
 

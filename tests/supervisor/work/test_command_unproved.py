@@ -13,11 +13,12 @@ from policies.failure import Kind, Refusal
 from policies.verdict import Quarantine
 from supervisor import AttemptReport, Outcome, RunFailed, RunRefused, Status, Supervisor
 from supervisor.clock import SystemClock
+from supervisor.owner import RecordedTree
 from supervisor.store.contract import Refused, Standing
 from supervisor.store.memory import MemoryStore
 from supervisor.tasks import Now
 from supervisor.testing import Recorded
-from supervisor.tree.contract import LockWanted, RecordedTree, Streams
+from supervisor.tree.contract import LockWanted, Streams
 from supervisor.tree.launcher import SystemLauncher
 from supervisor.tree.system_tree import SystemTree
 from tests.supervisor.rules import rules

@@ -22,7 +22,8 @@ class Watch:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.now, self.wall, self.draw, self.token = clock.now, clock.wall, clock.draw, clock.token
+        self.now, self.boottime, self.wall = clock.now, clock.boottime, clock.wall
+        self.draw, self.token = clock.draw, clock.token
         self.contexts: list[weakref.ref[Context]] = []
         self.alive_at_backoff: list[int] = []
 
