@@ -176,3 +176,17 @@ class Unknown:
 
 
 Receipt = Gone | Unknown
+
+
+def not_proved_dead(failed: Failed | None) -> Failed:
+    """Return the failure of an attempt that may still live; its message keeps the first cause."""
+    if failed is None:
+        return Failed(Kind.UNCONFIRMED, "it had succeeded, then not proved dead")
+    return failed._replace(kind=Kind.UNCONFIRMED, message=f"{failed.message}, then not proved dead", retry_after_s=None)
+
+
+def outcome_of(failed: Failed) -> Outcome:
+    """Return the outcome of an attempt that failed so."""
+    if failed.kind is Kind.UNCONFIRMED:
+        return Outcome.UNCONFIRMED
+    return Outcome.CANCELLED if failed.kind is Kind.CANCELLED else Outcome.FAILED

@@ -30,6 +30,10 @@ class Reason(StrEnum):
     CANCELLED = "cancelled"
     REPLACED = "replaced"
     CLOSED = "closed"
+    STOPPED = "stopped"
+    PAUSED = "paused"
+    LOST = "lost"
+    STORE_UNAVAILABLE = "store_unavailable"
     UNCONFIRMED = "unconfirmed"
 
 

@@ -115,6 +115,14 @@ class SessionQuarantined(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptLost(Event):
+    """The supervisor of an attempt died; what was left of it is gone. `message` says how that was found."""
+
+    number: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class QuarantineLifted(Event):
     """What may have lived was seen to end: the session is free."""
 

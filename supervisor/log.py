@@ -10,10 +10,12 @@ from dataclasses import fields
 from typing import Any, Final
 
 from policies.failure import Gone, Receipt
-from policies.verdict import Finish, GiveUp, Quarantine, Retry, Verdict
+from policies.verdict import Finish, GiveUp, Quarantine, Reason, Retry, Verdict
 from supervisor.clock import iso_utc
+from supervisor.credentials import hidden, hide_credentials
 from supervisor.events import (
     AttemptEnded,
+    AttemptLost,
     AttemptStarted,
     AttemptStopping,
     BreakerClosed,
@@ -42,28 +44,22 @@ AnyEvent = (
     | LockWaiting
     | LockReclaimed
     | SessionQuarantined
+    | AttemptLost
     | QuarantineLifted
 )
 """Every event that there is: a new one without a line is an error of the type checker."""
 
 _MOST_MESSAGE: Final = 300
-_CAPITAL: Final = re.compile(r"(?<!^)(?=[A-Z])")
-_CREDENTIALS: Final = (
-    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), r"\1 ***"),
-    (
-        re.compile(
-            r"(?i)([\w-]*(?:api[_-]?key|token|secret|password|authorization)[\"']?\s*[=:]\s*[\"']?)[^\s\"'&,;]+"
-        ),
-        r"\1***",
-    ),
-    (re.compile(r"\bsk-[\w-]{6,}"), "sk-***"),
-    (re.compile(r'(?<=://)[^\s/"<>]+(?=@)'), "***"),
+_LOST: Final = (
+    "it stood still, for longer than its lease or where an operator told it to stop, and its session was taken from it"
 )
+"""Only a process that has come to again ends a run so: the others ended it as a lost attempt."""
+_CAPITAL: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 def line(event: AnyEvent) -> str:
     """Return the event as one line for a person: when, run, session, and what happened."""
-    return one_line(f"{iso_utc(event.unix)} {event.run_id} {event.session}: {_what_happened(event)}")
+    return one_line(f"{iso_utc(event.unix)} {event.run_id} {event.session}: {what_happened(event)}")
 
 
 def json_line(event: AnyEvent) -> str:
@@ -91,7 +87,7 @@ def is_bad(event: AnyEvent) -> bool:
             return event.attempt.failure is not None
         case RunEnded():
             return event.status is not Status.SUCCEEDED
-        case BreakerOpened() | SessionQuarantined():
+        case BreakerOpened() | SessionQuarantined() | AttemptLost():
             return True
         case _:
             return False
@@ -102,14 +98,8 @@ def is_refusal(event: AnyEvent) -> bool:
     return isinstance(event, RunEnded) and event.status is Status.REFUSED
 
 
-def hide_credentials(text: str) -> str:
-    """Return the text with what looks like a credential replaced by `***`. A guess by shape: no promise."""
-    for pattern, instead in _CREDENTIALS:
-        text = pattern.sub(instead, text)
-    return text
-
-
-def _what_happened(event: AnyEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - a table, one row an event
+def what_happened(event: AnyEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - a table, one row an event
+    """Return what an event says, without when and of whom; `one_line` makes it one."""
     match event:
         case RunQueued():
             return "waits for its session" if event.line == "gate" else f"waits for the {event.line}"
@@ -122,7 +112,8 @@ def _what_happened(event: AnyEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - a 
             return _attempt(event.attempt)
         case RunEnded():
             why = f" ({event.reason})" if event.reason else ""
-            detail = f": {_short(event.detail)}" if event.detail else ""
+            detail = event.detail or (_LOST if event.reason == Reason.LOST else "")
+            detail = f": {short(detail)}" if detail else ""
             return f"run {event.status}{why} after {seconds(event.duration_s)}, attempts: {event.attempts}{detail}"
         case BreakerOpened():
             again = f", {event.trips + 1} times in a row" if event.trips else ""
@@ -139,6 +130,8 @@ def _what_happened(event: AnyEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - a 
             return f"lock {event.path} reclaimed, its holder is dead: {event.proof}"
         case SessionQuarantined():
             return f"session quarantined; {_receipt(event.receipt)}"
+        case AttemptLost():
+            return f"attempt {event.number} lost, its supervisor died: {short(hide_credentials(event.message))}"
         case QuarantineLifted():
             return "quarantine lifted: what may have lived has ended"
 
@@ -150,7 +143,7 @@ def _attempt(attempt: AttemptReport) -> str:
     if failed is None:
         how += f" after {seconds(attempt.duration_s)}"
     else:
-        message = _short(hide_credentials(failed.message))
+        message = short(hide_credentials(failed.message))
         how += f": {failed.kind} after {seconds(attempt.duration_s)}: {message}"
         if failed.retry_after_s is not None:
             how += f"; it asked for {seconds(failed.retry_after_s)}"
@@ -160,7 +153,8 @@ def _attempt(attempt: AttemptReport) -> str:
 def _receipt(receipt: Receipt) -> str:
     done = [hide_credentials(step) for step in receipt.steps]
     if receipt.processes_killed:
-        done.append(f"{receipt.processes_killed} processes ended")
+        number = receipt.processes_killed
+        done.append("1 process ended" if number == 1 else f"{number} processes ended")
     if receipt.lock_reclaimed:
         done.append("lock reclaimed")
     steps = ", ".join(done)
@@ -187,26 +181,13 @@ def _plain(value: Any) -> Any:
             shape = value.as_json()
             if shape["failure"] is not None:
                 del shape["failure"]["output_tail"]
-            return _hidden(shape)
+            return hidden(shape)
         case float():
             return round(value, 6)
         case str() | int() | None:
             return value
         case receipt:
-            return _hidden(receipt_json(receipt))
-
-
-def _hidden(shape: Any) -> Any:
-    """Return a JSON value with what looks like a credential hidden in each of its texts."""
-    match shape:
-        case str():
-            return hide_credentials(shape)
-        case dict():
-            return {key: _hidden(value) for key, value in shape.items()}
-        case list():
-            return [_hidden(value) for value in shape]
-        case _:
-            return shape
+            return hidden(receipt_json(receipt))
 
 
 def seconds(length: float) -> str:
@@ -218,7 +199,7 @@ def seconds(length: float) -> str:
     return f"{length / 60:.3g} min" if length < 5970 else f"{length / 3600:.3g} h"
 
 
-def _short(message: str) -> str:
+def short(message: str) -> str:
     """Return the first line of a message, and how much of it fits; the report has it all."""
     first, *more = message.strip().splitlines() or ("",)
     return first if not more and len(first) <= _MOST_MESSAGE else first[: _MOST_MESSAGE - 2] + " …"

@@ -7,7 +7,7 @@ from typing import Any
 from policies.failure import DEFAULT_EFFECTS, FIXED_KINDS, Effect, Kind
 from policies.policy import Policy
 from supervisor.settings.units import duration_text, size_text
-from supervisor.settings.values import Settings
+from supervisor.settings.values import Settings, State
 
 _SIZES = frozenset({"max_rss_bytes", "min_available_memory_bytes"})
 
@@ -21,10 +21,11 @@ def as_json(settings: Settings) -> dict[str, Any]:
     return {
         "source": settings.source,
         "warnings": list(settings.warnings),
-        "state": _keys(settings.state),
+        "state": _state(settings.state),
         "limits": _limits(settings),
         "policies": policies,
         "failures": _failures(settings),
+        "alerts": _alerts(settings),
     }
 
 
@@ -33,7 +34,7 @@ def as_toml(settings: Settings) -> str:
 
     Of `kinds` it has those that are not as built in.
     """
-    blocks = [_block("[state]", _keys(settings.state))]
+    blocks = [_block("[state]", _state(settings.state))]
     if limits := _limits(settings):
         blocks.append(_block("[limits]", limits))
     default = settings.policies["default"]
@@ -42,6 +43,7 @@ def as_toml(settings: Settings) -> str:
         keys |= {f"kinds.{kind}": _keys(effect) for kind, effect in _changed_kinds(policy, default).items()}
         blocks.append(_block(f"[policies.{_key(name)}]  # hash {policy.hash}", keys))
     blocks += [_block("[[failures]]", failure) for failure in _failures(settings)]
+    blocks += [_block("[[alerts]]", alert) for alert in _alerts(settings)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -53,6 +55,18 @@ def _changed_kinds(policy: Policy, default: Policy) -> dict[Kind, Effect]:
     """Return the effects that the text must state: not built in, or not those of `default`, which it extends."""
     effects = {kind: policy.effect(kind) for kind in Kind}
     return {k: e for k, e in effects.items() if not e == DEFAULT_EFFECTS[k] == default.effect(k)}
+
+
+def _state(state: State) -> dict[str, Any]:
+    keys = _keys(state)
+    if state.url is None:
+        del keys["url"]
+    keys["keep"] = {"age": keys.pop("keep_age"), "runs": keys.pop("keep_runs")}
+    return keys
+
+
+def _alerts(settings: Settings) -> list[dict[str, Any]]:
+    return [_keys(alert) for alert in settings.alerts]
 
 
 def _limits(settings: Settings) -> dict[str, Any]:

@@ -4,7 +4,10 @@ from typing import Final
 
 PREFIX: Final = "TURNKEEPER_"
 
-RESERVED: Final = frozenset(
-    f"{PREFIX}{name}" for name in ("RUN_ID", "SESSION", "ATTEMPT", "IDEMPOTENCY_KEY", "DEADLINE", "PARENT", "SETTINGS")
+OF_A_RUN: Final = frozenset(
+    f"{PREFIX}{name}" for name in ("RUN_ID", "SESSION", "ATTEMPT", "IDEMPOTENCY_KEY", "DEADLINE", "PARENT")
 )
-"""Names that a supervised command finds in its environment, and the one that names the file: not settings."""
+"""Names that a supervised command finds in its environment."""
+
+RESERVED: Final = OF_A_RUN | {f"{PREFIX}SETTINGS"}
+"""Those, and the one that names the file: not settings."""

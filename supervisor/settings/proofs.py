@@ -26,6 +26,9 @@ def needs(words: str, tail: str = "") -> PydanticCustomError:
     return PydanticCustomError(NEEDS, "{words}", {"words": words, "tail": tail})
 
 
+_STORE_URL = r"memory|sqlite|sqlite:///[^\x00]*[^\x00/]"
+
+
 class Proof:
     """One value's proof. `parse` returns the value as the engine wants it, or raises `needs(...)`."""
 
@@ -184,19 +187,68 @@ class OneOf(Proof):
 
 
 @dataclass(frozen=True)
-class Exactly(Proof):
-    """One text and no other."""
+class SomeOf(Proof):
+    """One or more words of a closed list, each at most once."""
 
-    text: str
-    words: str
+    words: type[StrEnum]
 
-    def parse(self, value: Any) -> str:
-        if value != self.text:
-            raise needs(self.words)
-        return self.text
+    def parse(self, value: Any) -> tuple[StrEnum, ...]:
+        known = [word.value for word in self.words]
+        wanted = f"needs a list with one or more of {', '.join(known)}"
+        if not isinstance(value, list | tuple) or not value:
+            raise needs(wanted)
+        for each in value:
+            if not isinstance(each, str) or each not in known:
+                near = nearest(each, known) if isinstance(each, str) else None
+                raise needs(wanted, f"; did you mean {near}?" if near else "")
+        if len(set(value)) < len(value):
+            raise needs(f"{wanted}, each once")
+        return tuple(self.words(each) for each in value)
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "string", "const": self.text}
+        word = {"type": "string", "enum": [word.value for word in self.words]}
+        return {"type": "array", "items": word, "minItems": 1, "uniqueItems": True}
+
+
+@dataclass(frozen=True)
+class Argv(Proof):
+    """A program and its arguments."""
+
+    def parse(self, value: Any) -> tuple[str, ...]:
+        is_list = isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+        if not is_list or not value or not value[0] or any("\0" in each for each in value):
+            tail = "; no shell reads it: write its words apart" if isinstance(value, str) else ""
+            raise needs('needs a program and its arguments as a list of texts, such as ["notify", "--urgent"]', tail)
+        return tuple(value)
+
+    def schema(self) -> dict[str, Any]:
+        return {
+            "type": "array",
+            "prefixItems": [{"type": "string", "minLength": 1}],
+            "items": {"type": "string"},
+            "minItems": 1,
+        }
+
+
+@dataclass(frozen=True)
+class StoreUrl(Proof):
+    """Where state is: memory, sqlite, or sqlite:// and the absolute path of a file."""
+
+    def parse(self, value: Any) -> str:
+        if isinstance(value, str) and re.fullmatch(_STORE_URL, value):
+            return value
+        tail = ""
+        if isinstance(value, str):
+            if re.match(r"postgres(ql)?\b", value):
+                tail = ": PostgreSQL is not there yet"
+            elif value.startswith("sqlite:"):
+                tail = ": a file is named by its whole path, behind two slashes"
+            elif near := nearest(value, ("memory", "sqlite")):
+                tail = f"; did you mean {near}?"
+        raise needs("needs memory, sqlite or sqlite:///absolute/path", tail)
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^({_STORE_URL})$"}
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def read_settings(
         more = (f"... and {len(problems) - _MOST_LINES} more",) if len(problems) > _MOST_LINES else ()
         raise SettingsError(told.printable(source), lines + more)
     warnings = (*found.warnings, *environment.warnings)
-    return Settings(source, settings.state, settings.limits, settings.policies, warnings)
+    return Settings(source, settings.state, settings.limits, settings.policies, settings.alerts, warnings)
 
 
 def _over_each_other(*sources: dict[str, Any]) -> dict[str, Any]:
@@ -93,7 +93,8 @@ def _prove(tables: dict[str, Any]) -> tuple[Settings | None, list[Problem]]:
         return None, problems
     failures = tuple(failure.rule() for failure in table.failures)
     rules: dict[str, Policy] = {name: proved[name].rule(name, failures) for name in ("default", *policies)}
-    return Settings("", table.state.value(), table.limits.value(), MappingProxyType(rules)), []
+    alerts = tuple(alert.value() for alert in table.alerts)
+    return Settings("", table.state.value(), table.limits.value(), MappingProxyType(rules), alerts), []
 
 
 def _proved(table: type[T], raw: Any, at: told.Path) -> tuple[T | None, list[Problem]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
+from policies.alerting import AlertKind
 from policies.backoff import Backoff, Strategy
 from policies.breaker import Breaker
 from policies.budget import MOST_ATTEMPTS, Bucket, Budget
@@ -17,19 +18,21 @@ from policies.failure import DEFAULT_EFFECTS, FIXED_KINDS, ONLY_FOUND, Effect, K
 from policies.gate import Gate, Overlap
 from policies.policy import AttemptLimits, LockedBy, LockRule, OnLost, Pids, Policy
 from supervisor.settings.proofs import (
+    Argv,
     ClassName,
     Duration,
-    Exactly,
     Flag,
     Name,
     Number,
     OneOf,
     Pattern,
     Size,
+    SomeOf,
+    StoreUrl,
     Whole,
     needs,
 )
-from supervisor.settings.values import Limits, State
+from supervisor.settings.values import Alert, Limits, State
 
 _TOO_MANY = (
     "a session that failed 32 times is not mended by a 33rd attempt, and gateways that allowed 160 retries died of them"
@@ -47,18 +50,31 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
 
 
-class StateTable(Table):
-    """Where sessions are remembered."""
+class KeepTable(Table):
+    """What is kept of the runs that have ended, in a store that outlives its processes."""
 
-    url: Annotated[str, Exactly("memory", "takes memory alone")] = key(
-        "memory", "memory: each supervisor remembers its own sessions until it ends."
+    age: Annotated[float | None, Duration(off=True)] = key("30d", "Those that are younger; off: of any age.")
+    runs: Annotated[int, Whole(1)] = key(100_000, "At most so many of them, the newest.")
+
+
+class StateTable(Table):
+    """Where sessions are remembered, and for how long."""
+
+    url: Annotated[str, StoreUrl()] | None = key(
+        None,
+        "memory: each supervisor remembers its own sessions until it ends. sqlite: a file in the user's state folder; "
+        "sqlite:///absolute/path: that file. Left out: memory for the library, sqlite for the command.",
     )
     lease: Annotated[float, Duration()] = key(
         "30s", "How long a silent owner of a session is believed to be alive without proof."
     )
+    keep: KeepTable = Field(default_factory=KeepTable, description="What is kept of the runs that have ended.")
+    quarantine_alarm: Annotated[float | None, Duration(off=True)] = key(
+        "1h", "A quarantine that is older makes `turnkeeper status --healthy` fail; off: none does."
+    )
 
     def value(self) -> State:
-        return State(self.url, self.lease)
+        return State(self.url, self.lease, self.keep.age, self.keep.runs, self.quarantine_alarm)
 
 
 class StartsTable(Table):
@@ -312,6 +328,19 @@ class FailureTable(Table):
         return Rule(self.kind, self.match.exception, self.match.exit_code, self.match.output)
 
 
+class AlertTable(Table):
+    """A command that an operator is told by: it gets what happened as one JSON object on stdin."""
+
+    on: Annotated[tuple[AlertKind, ...], SomeOf(AlertKind)] = key(
+        ..., "What it is run for: a run that failed for good, a breaker that opened, a quarantine, a lost attempt."
+    )
+    command: Annotated[tuple[str, ...], Argv()] = key(..., "The program and its arguments; no shell reads them.")
+    timeout: Annotated[float, Duration()] = key("10s", "How long it may take before it is killed.")
+
+    def value(self) -> Alert:
+        return Alert(self.on, self.command, self.timeout)
+
+
 class SettingsTable(Table):
     """The settings of Turnkeeper: a file, TURNKEEPER_ variables of the environment over it, the call over both."""
 
@@ -321,3 +350,4 @@ class SettingsTable(Table):
     failures: list[FailureTable] = Field(
         default_factory=list, description="Classification rules; the first that matches says what a failure is."
     )
+    alerts: list[AlertTable] = Field(default_factory=list, description="Whom to tell when something went wrong.")

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from policies.budget import Bucket
 from policies.policy import Policy
 from supervisor.settings.did_you_mean import did_you_mean
+
+if TYPE_CHECKING:
+    from policies.alerting import AlertKind
 
 EMBEDDED: Final = "built-in defaults"
 """The `source` of settings that no file has a part in."""
@@ -15,10 +18,22 @@ EMBEDDED: Final = "built-in defaults"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where sessions are remembered, and for how long a silent owner of one is believed."""
+    """Where sessions are remembered, and for how long.
 
-    url: str = "memory"
+    Attributes:
+        url: "memory", "sqlite" (a file in the user's state folder) or "sqlite://" and an absolute path, taken as it
+            is. None: nobody said; the library then takes memory, the command sqlite.
+        lease_s: how long a silent owner of a session is believed to be alive without proof.
+        keep_age_s, keep_runs: what is kept of the runs that have ended: those that are younger (None: of any age), and
+            of these so many, the newest.
+        quarantine_alarm_s: a quarantine that is older makes `turnkeeper status --healthy` fail; None: none does.
+    """
+
+    url: str | None = None
     lease_s: float = 30.0
+    keep_age_s: float | None = 30 * 86400.0
+    keep_runs: int = 100_000
+    quarantine_alarm_s: float | None = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +54,15 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Alert:
+    """A command that an operator is told by. It is killed after `timeout_s`; no shell reads it."""
+
+    on: "tuple[AlertKind, ...]"
+    command: tuple[str, ...]
+    timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set. `policies` always has a `default`.
 
@@ -50,6 +74,7 @@ class Settings:
     state: State = State()
     limits: Limits = Limits()
     policies: Mapping[str, Policy] = field(default_factory=lambda: MappingProxyType({"default": Policy()}))
+    alerts: tuple[Alert, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def policy(self, name: str) -> Policy:
@@ -60,5 +85,5 @@ class Settings:
 
 
 def embedded_settings(warnings: tuple[str, ...] = ()) -> Settings:
-    """Return the built-in defaults: the policy `default`, no limits, state in memory."""
+    """Return the built-in defaults: the policy `default`, no limits, no alerts."""
     return Settings(warnings=warnings)

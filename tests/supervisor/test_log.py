@@ -7,7 +7,8 @@ import pytest
 from policies.failure import Failed, Gone, Kind, Outcome, Refusal, Unknown
 from policies.verdict import FINISH, GiveUp, Quarantine, Reason, Retry, Verdict
 from supervisor import events
-from supervisor.log import AnyEvent, hide_credentials, json_line, line, seconds
+from supervisor.credentials import hide_credentials
+from supervisor.log import AnyEvent, json_line, line, seconds
 from supervisor.report import AttemptReport, Status
 
 RUN = ("agent:main:reports", "run-1", 1_767_225_600.25)
@@ -44,6 +45,10 @@ LINES: list[tuple[AnyEvent, str]] = [
         "attempt 2 failed: error after 5 min: no; gone in 0 ms: task ended; no further attempt: attempts",
     ),
     (
+        ended(None, Gone(("streams closed",), processes_killed=1), FINISH, Outcome.SUCCEEDED),
+        "attempt 2 succeeded after 5 min; gone in 0 ms: streams closed, 1 process ended",
+    ),
+    (
         ended(Failed(Kind.ERROR, "no"), Gone(("task ended",)), GiveUp(Refusal.DEADLINE)),
         "attempt 2 failed: error after 5 min: no; gone in 0 ms: task ended; no further attempt: deadline",
     ),
@@ -76,6 +81,10 @@ LINES: list[tuple[AnyEvent, str]] = [
         "lock /s/r.jsonl.lock reclaimed, its holder is dead: no process 7 is left",
     ),
     (events.SessionQuarantined(*RUN, Unknown(("a task",))), "session quarantined; MAY STILL LIVE: a task"),
+    (
+        events.AttemptLost(*RUN, 2, "process 7 is gone; token=abcdefgh"),
+        "attempt 2 lost, its supervisor died: process 7 is gone; token=***",
+    ),
     (events.QuarantineLifted(*RUN), "quarantine lifted: what may have lived has ended"),
 ]
 
@@ -169,6 +178,11 @@ def test_a_credential_is_hidden_in_what_a_release_step_said_and_in_what_may_live
         assert "topsecret" not in show(ended(Failed(Kind.ERROR, "no"), receipt, verdict))
     assert "topsecret" not in show(events.SessionQuarantined(*RUN, unknown))
     assert "api_key=***" in show(events.SessionQuarantined(*RUN, unknown))
+
+
+def test_a_long_line_without_a_credential_takes_no_time() -> None:
+    text = "a" * 200_000
+    assert hide_credentials(text) == text
 
 
 def test_what_is_no_credential_is_left_alone() -> None:

@@ -27,6 +27,13 @@ kind = "auth"
 [[failures]]
 match = { output = "del \u007f, tab \t", exception = "x.Y" }
 kind = "auth"
+[state]
+url = "sqlite:///a b/é.db"
+keep.age = "off"
+[[alerts]]
+on = ["give_up", "lost"]
+command = ["notify", '--to=a "b"', ""]
+timeout = "1m"
 """
 
 
@@ -60,6 +67,13 @@ def test_the_json_has_everything_in_the_files_units(read: Any) -> None:
     assert shape["policies"]["default"]["attempt"]["max_rss"] == "1536MiB"
     assert shape["policies"]["two words"]["kinds"]["timeout"] == {"retried": True, "counts": True, "tokens": 2.0}
     assert "busy" not in shape["policies"]["default"]["kinds"]
+    assert shape["state"] == {
+        "url": "sqlite:///a b/é.db",
+        "lease": "30s",
+        "quarantine_alarm": "1h",
+        "keep": {"age": "off", "runs": 100_000},
+    }
+    assert shape["alerts"] == [{"on": ["give_up", "lost"], "command": ["notify", '--to=a "b"', ""], "timeout": "1m"}]
     assert shape["failures"][0] == {"match": {"exit_code": 0, "output": 'a"\\\\b é 😀'}, "kind": "auth"}
     assert shape["warnings"] == ["not settings, and ignored: TURNKEEPER_PORT"]
 
@@ -68,4 +82,6 @@ def test_the_built_in_defaults_are_told_like_any_other() -> None:
     shape = as_json(embedded_settings())
     assert shape["source"] == "built-in defaults"
     assert shape["limits"] == {}
+    assert "url" not in shape["state"]
+    assert shape["alerts"] == []
     assert list(shape["policies"]) == ["default"]

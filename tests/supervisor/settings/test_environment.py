@@ -114,3 +114,14 @@ def test_a_rule_between_keys_names_the_variable_that_broke_it(problems: Any) -> 
 def test_what_the_call_set_is_said_to_be_from_the_call(problems: Any) -> None:
     (line,) = problems("", {"TURNKEEPER_LIMITS__RUNNING": "3"}, {"limits": {"running": 0}})
     assert line == "limits.running needs a whole number of 1 or more, got 0 (set by the call)"
+
+
+def test_the_store_and_the_alerts_can_be_set_from_the_environment(read: Any) -> None:
+    variables = {
+        "TURNKEEPER_STATE__URL": "sqlite:///var/lib/turns.db",
+        "TURNKEEPER_STATE__KEEP__RUNS": "7",
+        "TURNKEEPER_ALERTS": '[{"on": ["lost"], "command": ["notify"]}]',
+    }
+    settings = read("", variables)
+    assert (settings.state.url, settings.state.keep_runs) == ("sqlite:///var/lib/turns.db", 7)
+    assert [alert.command for alert in settings.alerts] == [("notify",)]

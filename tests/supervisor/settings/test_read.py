@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from policies.alerting import AlertKind
 from policies.backoff import Strategy
 from policies.budget import Bucket
 from policies.failure import Kind
@@ -10,14 +11,17 @@ from policies.gate import Overlap
 from policies.policy import LockedBy, OnLost, Pids
 from supervisor.errors import SettingsError
 from supervisor.settings.read import read_settings
+from supervisor.settings.values import Alert, State
 
 
 def test_every_key_arrives_where_it_belongs(read: Any) -> None:
     settings = read(
         """
         [state]
-        url = "memory"
+        url = "sqlite:///var/lib/turns.db"
         lease = "40s"
+        keep = { age = "2d", runs = 3 }
+        quarantine_alarm = "5m"
         [limits]
         running = 8
         starts = { count = 30, period = "1m" }
@@ -35,9 +39,20 @@ def test_every_key_arrives_where_it_belongs(read: Any) -> None:
         [[failures]]
         match = { exception = "httpx.ReadTimeout", exit_code = 0, output = "(?i)a+" }
         kind = "network"
+        [[alerts]]
+        on = ["lost", "give_up"]
+        command = ["notify", "--urgent", ""]
+        timeout = "6s"
+        [[alerts]]
+        on = ["quarantine"]
+        command = ["mail"]
     """.replace(",\n            ", ", ")
     )
-    assert settings.state.lease_s == 40.0
+    assert settings.state == State("sqlite:///var/lib/turns.db", 40.0, 2 * 86400.0, 3, 300.0)
+    assert settings.alerts == (
+        Alert((AlertKind.LOST, AlertKind.GIVE_UP), ("notify", "--urgent", ""), 6.0),
+        Alert((AlertKind.QUARANTINE,), ("mail",), 10.0),
+    )
     limits = settings.limits
     assert (limits.running, limits.starts, limits.min_available_memory_bytes) == (8, (30, 60.0), 512 * 1024**2)
     assert limits.retries == Bucket(100.0, 10.0, 0.2)
@@ -64,6 +79,8 @@ def test_off_is_no_limit(read: Any) -> None:
     attempt = policy["default"].attempt
     assert (attempt.timeout_s, attempt.idle_timeout_s, attempt.max_rss_bytes) == (None, None, None)
     assert read('[policies.default]\nbudget.deadline = "off"').policies["default"].budget.deadline_s is None
+    state = read('[state]\nkeep.age = "off"\nquarantine_alarm = "off"').state
+    assert (state.keep_age_s, state.keep_runs, state.quarantine_alarm_s) == (None, 100_000, None)
 
 
 def test_zero_is_fine_where_it_makes_sense(read: Any) -> None:
@@ -78,6 +95,10 @@ def test_zero_is_fine_where_it_makes_sense(read: Any) -> None:
     assert (policy.backoff.base_s, policy.gate.queue, policy.gate.wait_s, policy.lock.wait_s) == (0.0, 0, 0.0, 0.0)
     assert (policy.budget.session.refill, policy.budget.session.deposit) == (0.0, 0.0)
 
+
+URL = "state.url needs memory, sqlite or sqlite:///absolute/path"
+ON = "on needs a list with one or more of give_up, breaker_opened, quarantine, lost"
+COMMAND = 'command needs a program and its arguments as a list of texts, such as ["notify", "--urgent"]'
 
 WRONG = [
     # counts
@@ -171,7 +192,39 @@ def test_a_wrong_key_of_a_policy_names_key_rule_and_value(problems: Any, key: st
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('state.url = "sqlite"', 'state.url takes memory alone, got "sqlite"'),
+        ('state.url = "sqlight"', f'{URL}, got "sqlight"; did you mean sqlite?'),
+        ('state.url = "postgresql://db/turns"', f'{URL}, got "postgresql://db/turns": PostgreSQL is not there yet'),
+        ('state.url = "postgres"', f'{URL}, got "postgres": PostgreSQL is not there yet'),
+        (
+            'state.url = "sqlite://turns.db"',
+            f'{URL}, got "sqlite://turns.db": a file is named by its whole path, behind two slashes',
+        ),
+        ('state.url = "sqlite:///tmp/"', f'{URL}, got "sqlite:///tmp/": a file'),
+        ("state.url = 3", f"{URL}, got 3"),
+        ("state.keep.runs = 0", "state.keep.runs needs a whole number of 1 or more, got 0"),
+        ('state.keep.age = "0d"', 'state.keep.age needs a duration of more than 0, or "off", got "0d"'),
+        ('state.keep_age = "1d"', "state.keep_age is not known; did you mean keep?"),
+        ('state.quarantine_alarm = "1"', "state.quarantine_alarm needs a duration with its unit"),
+        ("alerts = {}", "alerts needs a list of tables, got {}"),
+        ('alert = [{ on = ["lost"] }]', "alert is not known; did you mean alerts?"),
+        ('[[alerts]]\ncommand = ["x"]', "alerts #1 needs on"),
+        ('[[alerts]]\non = ["lost"]', "alerts #1 needs command"),
+        ('[[alerts]]\non = "lost"\ncommand = ["x"]', f'alerts #1 {ON}, got "lost"'),
+        ('[[alerts]]\non = []\ncommand = ["x"]', f"alerts #1 {ON}, got []"),
+        ('[[alerts]]\non = ["losst"]\ncommand = ["x"]', f'alerts #1 {ON}, got ["losst"]; did you mean lost?'),
+        ('[[alerts]]\non = [["lost"]]\ncommand = ["x"]', f'alerts #1 {ON}, got [["lost"]]'),
+        ('[[alerts]]\non = ["lost", "lost"]\ncommand = ["x"]', f'alerts #1 {ON}, each once, got ["lost", "lost"]'),
+        (
+            '[[alerts]]\non = ["lost"]\ncommand = "notify --urgent"',
+            f'alerts #1 {COMMAND}, got "notify --urgent"; no shell reads it: write its words apart',
+        ),
+        ('[[alerts]]\non = ["lost"]\ncommand = []', f"alerts #1 {COMMAND}, got []"),
+        ('[[alerts]]\non = ["lost"]\ncommand = ["x", 3]', f'alerts #1 {COMMAND}, got ["x", 3]'),
+        ('[[alerts]]\non = ["lost"]\ncommand = ["x", "\\u0000"]', f"alerts #1 {COMMAND}, got "),
+        (
+            '[[alerts]]\non = ["lost"]\ncommand = ["x"]\ntimeout = "off"',
+            "alerts #1 timeout needs a duration as text with units",
+        ),
         ('state.lease = "0s"', 'state.lease needs a duration of more than 0, got "0s"'),
         (
             'state.lease = "19s"',
@@ -247,7 +300,7 @@ def test_a_class_without_its_module_is_told_the_built_in_one(problems: Any) -> N
 def test_a_password_in_an_address_is_not_shown(problems: Any) -> None:
     for password in ("secret", "s@cr@t"):
         (line,) = problems(f'state.url = "postgresql://turnkeeper:{password}@db/turns"')
-        assert line == 'state.url takes memory alone, got "postgresql://...@db/turns"'
+        assert line == f'{URL}, got "postgresql://...@db/turns": PostgreSQL is not there yet'
 
 
 def test_a_long_value_is_shortened(problems: Any) -> None:
@@ -259,7 +312,7 @@ def test_all_problems_are_told_at_once(problems: Any) -> None:
     found = problems(
         """
         [state]
-        url = "sqlite"
+        url = "mysql"
         [limits]
         running = -1
         [policies.cron]

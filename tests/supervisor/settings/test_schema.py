@@ -53,7 +53,19 @@ def test_what_check_prints_is_valid(validator: Draft202012Validator) -> None:
         'policies.cron.gate.overlap = "skipp"',
         "policies.cron.kinds.busy = {}",
         "limits.starts = { count = 1 }",
-        'state.url = "sqlite"',
+        'state.url = "sqlight"',
+        'state.url = "sqlite:///"',
+        'state.url = "sqlite://turns.db"',
+        "state.keep = 3",
+        "state.keep.runs = 0",
+        'state.quarantine_alarm = "0"',
+        '[[alerts]]\non = []\ncommand = ["notify"]',
+        '[[alerts]]\non = ["losst"]\ncommand = ["notify"]',
+        '[[alerts]]\non = ["lost", "lost"]\ncommand = ["notify"]',
+        '[[alerts]]\non = ["lost"]',
+        '[[alerts]]\non = ["lost"]\ncommand = []',
+        '[[alerts]]\non = ["lost"]\ncommand = [""]',
+        '[[alerts]]\non = ["lost"]\ncommand = "notify"',
         '[[failures]]\nmatch = {}\nkind = "auth"',
         '[[failures]]\nmatch = { exit_code = 1 }\nkind = "unconfirmed"',
     ],
@@ -65,6 +77,15 @@ def test_what_check_refuses_the_schema_refuses_too(validator: Draft202012Validat
 @pytest.mark.parametrize("timeout", ["250ms", "1h30m", "off", "0.5s"])
 def test_durations_are_valid(validator: Draft202012Validator, timeout: str) -> None:
     assert not wrong(validator, f'policies.cron.attempt.timeout = "{timeout}"')
+
+
+@pytest.mark.parametrize("url", ["memory", "sqlite", "sqlite:///var/lib/turnkeeper/turns.db"])
+def test_places_of_state_are_valid(validator: Draft202012Validator, url: str) -> None:
+    assert not wrong(validator, f'state.url = "{url}"')
+
+
+def test_an_alert_is_valid(validator: Draft202012Validator) -> None:
+    assert not wrong(validator, '[[alerts]]\non = ["lost", "give_up"]\ncommand = ["notify", ""]\ntimeout = "1s"')
 
 
 def test_every_key_is_described() -> None:

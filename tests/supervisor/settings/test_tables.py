@@ -1,11 +1,14 @@
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import supervisor.settings
+from policies.alerting import AlertKind
 from policies.policy import Policy
 from supervisor.settings.read import read_settings
-from supervisor.settings.tables import BucketTable, PolicyTable, StateTable
-from supervisor.settings.values import Settings, State, embedded_settings
+from supervisor.settings.tables import AlertTable, BucketTable, LimitsTable, PolicyTable, StateTable
+from supervisor.settings.values import Alert, Settings, State, embedded_settings
 
 REPOSITORY = Path(__file__).parents[3]
 EXAMPLE = REPOSITORY / "settings.toml"
@@ -43,6 +46,20 @@ def test_the_example_names_every_key() -> None:
         assert table in text
         for key in fields if table != "kinds" else ():
             assert f"{table}.{key}" in text
+
+
+def test_the_example_names_every_key_outside_the_policies() -> None:
+    text = EXAMPLE.read_text()
+    for table in (StateTable, LimitsTable, AlertTable):
+        for key in table.model_fields:
+            assert re.search(rf"^(# |retries\.)?{key}(\.\w+)? += ", text, re.MULTILINE), key
+
+
+def test_the_alert_of_the_example_is_one_once_it_is_no_comment() -> None:
+    text = EXAMPLE.read_text()
+    lines = text[text.index("# [[alerts]]") :].splitlines()
+    (alert,) = tomllib.loads("\n".join(line.removeprefix("# ") for line in lines))["alerts"]
+    assert AlertTable(**alert).value() == Alert(tuple(AlertKind), ("/usr/local/bin/notify", "--stdin"))
 
 
 def test_a_reading_is_a_frozen_value() -> None:

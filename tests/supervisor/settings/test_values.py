@@ -10,7 +10,8 @@ from supervisor.settings.values import State, embedded_settings
 def test_the_built_in_defaults_are_one_policy_and_no_limits() -> None:
     settings = embedded_settings()
     assert dict(settings.policies) == {"default": Policy()}
-    assert (settings.state, settings.source) == (State("memory", 30.0), "built-in defaults")
+    assert (settings.state, settings.source) == (State(None, 30.0, 30 * 86400.0, 100_000, 3600.0), "built-in defaults")
+    assert settings.alerts == ()
     limits = settings.limits
     assert (limits.running, limits.starts, limits.min_available_memory_bytes, limits.retries) == (None,) * 4
 
