@@ -62,6 +62,7 @@ class Attempt:
     _error: BaseException | None = None
     _value: Any = None
     _parked: Any = None  # what its work has made ready for it
+    _written: Callable[[], None] | None = None  # called once its end is in the store
     _cause: Kind | Reason | None = None
     _started_at: float
     _beat_at = 0.0  # its last heartbeat; zero where none has come yet

@@ -10,11 +10,13 @@ from typing import Protocol
 class Clock(Protocol):
     """Where the engine gets its moments and its randomness from.
 
-    `now` is monotonic seconds, the same scale as the running loop's `time()`; `wall` is seconds since 1970 in UTC and
-    may be stepped. `draw` is uniform in [0, 1). `token` returns 2 * `size` hexadecimal digits that nobody else has.
+    `now` is monotonic seconds, the same scale as the running loop's `time()`; `boottime` is seconds since the boot, the
+    same for every process of this kernel, a suspend counted in; `wall` is seconds since 1970 in UTC and may be stepped.
+    `draw` is uniform in [0, 1). `token` returns 2 * `size` hexadecimal digits that nobody else has.
     """
 
     def now(self) -> float: ...
+    def boottime(self) -> float: ...
     def wall(self) -> float: ...
     def draw(self) -> float: ...
     def token(self, size: int) -> str: ...
@@ -32,6 +34,9 @@ class SystemClock:
         self.wall = time.time
         self.draw = random.random
         self.token = secrets.token_hex
+
+    def boottime(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     async def sleep(self, seconds: float) -> None:
         """Sleep as asyncio does, but keep no context: a cancelled timer has the one it was set in until it was due."""

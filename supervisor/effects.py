@@ -15,7 +15,7 @@ from supervisor.tree.contract import Launcher
 
 if TYPE_CHECKING:
     from supervisor.attempt import Attempt
-    from supervisor.recovery import Recovery
+    from supervisor.recovery.left_behind import Recovery
 
 
 @dataclass(slots=True)

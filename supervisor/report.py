@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from shlex import quote
 from typing import Any
 
 from policies.failure import Failed, Gone, Outcome, Receipt
@@ -44,7 +45,7 @@ class AttemptReport:
             "started_at": iso_utc(self.started_unix),
             "duration_s": round(self.duration_s, 6),
             "outcome": self.outcome.value,
-            "failure": None if self.failure is None else _failure_json(self.failure),
+            "failure": None if self.failure is None else failure_json(self.failure),
             "released": receipt_json(self.released),
             "verdict": verdict_json(self.verdict),
         }
@@ -95,7 +96,8 @@ class RunReport:
         }
 
 
-def _failure_json(failed: Failed) -> dict[str, Any]:
+def failure_json(failed: Failed) -> dict[str, Any]:
+    """Return a failure in the shape of `--report`."""
     return {
         "kind": failed.kind.value,
         "message": failed.message,
@@ -141,3 +143,8 @@ def describe_attempt(attempt: AttemptReport) -> str:
             return f"attempt {attempt.number}: {what}"
         case unknown:
             return f"attempt {attempt.number}: {what}; may still live: {', '.join(unknown.alive)}"
+
+
+def way_out(session: str) -> str:
+    """Return what ends a quarantine whose end nobody sees, where other processes see it."""
+    return f"look for it, end it, and then `turnkeeper reset {quote(session)}`"

@@ -12,10 +12,10 @@ From park to record a cancellation only hastens the stop: it is raised after the
 """
 
 import asyncio
-from typing import Any, Final
+from typing import Any
 
 from policies.failure import Refusal
-from policies.verdict import Finish, GiveUp, Quarantine, Reason, Retry, Verdict
+from policies.verdict import Finish, GiveUp, Reason, Retry, Verdict
 from supervisor.attempt import Attempt
 from supervisor.events import RunEnded
 from supervisor.report import RunReport, Status
@@ -24,11 +24,8 @@ from supervisor.steps.launch import begin, go, park
 from supervisor.steps.record import drop, failure_of, note, record
 from supervisor.steps.release import release
 from supervisor.steps.running import NotedCancellation, Running
-from supervisor.store.contract import Refused
+from supervisor.store.contract import SUCCEEDED, Refused
 from supervisor.tasks import Pending, settled, to_the_end
-
-_STOPPED: Final = frozenset({Reason.CANCELLED, Reason.REPLACED, Reason.CLOSED})
-_SUCCEEDED: Final = (Status.SUCCEEDED, None, "")
 
 
 async def supervise(run: Running) -> RunReport:
@@ -45,12 +42,12 @@ async def supervise(run: Running) -> RunReport:
         except asyncio.CancelledError as error:
             run.note_cancelled(error)
             end = GiveUp(run.stopped or Reason.CANCELLED)
-            await settled(run.effects.store.end(run), run.note_cancelled)
+            await settled(run.effects.store.end(run, run.ending_of(end, None)), run.note_cancelled)
         except BaseException:
             await abandon(run)
             raise
-        if type(end) is Refused and run.number:  # any other end was written with the last attempt's record
-            await settled(run.effects.store.end(run), run.note_cancelled)
+        if type(end) is Refused:  # any other end was written with the last attempt's record
+            await settled(run.effects.store.end(run, run.ending_of(end, None)), run.note_cancelled)
     finally:
         run.effects.over(run)
         run.forget()
@@ -90,7 +87,7 @@ async def attempt_once(run: Running) -> tuple[Verdict | Refused, Any]:  # noqa: 
     if error is not None:
         drop(run, attempt, error)
         del error
-    verdict = record(run, failed, receipt)
+    verdict = record(run, failed, receipt, left)
     if isinstance(verdict, Pending):
         verdict = await to_the_end(verdict, run.note_cancelled)
     note(run, attempt, failed, receipt, verdict, left)
@@ -100,7 +97,8 @@ async def attempt_once(run: Running) -> tuple[Verdict | Refused, Any]:  # noqa: 
 
 
 def _close(run: Running, end: Verdict | Refused, value: Any) -> RunReport:
-    status, reason, detail = _SUCCEEDED if type(end) is Finish else _how_it_ended(run, end)
+    last = run.reports[-1].failure if run.reports else None
+    status, reason, detail = SUCCEEDED if type(end) is Finish else run.ending_of(end, last)
     policy = run.policy
     report = RunReport(
         run.run_id,
@@ -118,22 +116,3 @@ def _close(run: Running, end: Verdict | Refused, value: Any) -> RunReport:
     if run.effects.events.listeners:
         run.effects.events.emit(RunEnded(*run.about(), status, reason, len(report.attempts), report.duration_s, detail))
     return report
-
-
-def _how_it_ended(run: Running, end: Verdict | Refused) -> tuple[Status, str | None, str]:
-    match end:
-        case GiveUp():
-            if end.reason in _STOPPED:
-                return Status.CANCELLED, end.reason, ""
-            if end.reason is Refusal.BUSY and run.number == 1 and not run.failed_below:
-                last = run.reports[-1].failure
-                return Status.REFUSED, end.reason, "" if last is None else last.message
-            return Status.FAILED, end.reason, ""
-        case Refused():
-            return (Status.FAILED if run.number else Status.REFUSED), end.reason, end.detail
-        case Quarantine():
-            return Status.QUARANTINED, Reason.UNCONFIRMED, ", ".join(end.alive)
-        case Finish():
-            return _SUCCEEDED
-        case Retry():
-            raise AssertionError("a run does not end with a retry")

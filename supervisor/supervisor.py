@@ -8,7 +8,7 @@ from functools import wraps
 from os import PathLike, fspath
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from policies.policy import Policy
 from policies.verdict import Reason
@@ -16,10 +16,11 @@ from supervisor.alarms import Alarms
 from supervisor.attempt import CURRENT, must_be_work
 from supervisor.clock import Clock, clock_of
 from supervisor.effects import Effects
+from supervisor.equipment import alerts_of, launcher_of, lost_runs_of, store_of
 from supervisor.errors import RunFailed, RunRefused
 from supervisor.events import Delivery, Events, Listener
 from supervisor.lock.session_lock import LockFiles, SystemLockFiles
-from supervisor.recovery import Recovery
+from supervisor.recovery.left_behind import Recovery
 from supervisor.report import RunReport, Status
 from supervisor.run import supervise
 from supervisor.settings.did_you_mean import did_you_mean
@@ -28,10 +29,13 @@ from supervisor.steps.available_memory import available_memory
 from supervisor.steps.running import Running
 from supervisor.steps.stop import time_is_up
 from supervisor.store.contract import Standing, Store
-from supervisor.store.memory import MemoryStore
-from supervisor.tasks import StartTask, start_eager, wait_until
+from supervisor.tasks import Pending, StartTask, start_eager, wait_until
 from supervisor.tree.contract import Launcher
 from supervisor.work.contract import AnyWork, ParkedWork
+
+if TYPE_CHECKING:
+    from supervisor.alerts.listener import Alerts
+    from supervisor.recovery.lost_runs import OwnerDeath
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,6 +63,7 @@ class Supervisor:
         start_task: StartTask[Any] | None = None,
         launcher: Launcher | None = None,
         memory: Callable[[], int] = available_memory,
+        owner_death: "OwnerDeath | None" = None,
         outer: Standing | None = None,
     ) -> None:
         self._settings = embedded_settings() if settings is None else settings
@@ -73,11 +78,13 @@ class Supervisor:
         self._clock, self._store, self._locks, self._start_task = clock, store, locks, start_task
         self._launcher = launcher
         self._memory = memory
+        self._owner_death = owner_death
         self._outer = outer
         self._events = Events()
         self._runs: dict[Running, None] = {}
         self._count = 0
         self._effects: Effects | None = None
+        self._alerts: Alerts | None = None
         self._closed = False
         self._all_over: asyncio.Future[None] | None = None
 
@@ -99,15 +106,16 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         clock = self._clock or clock_of(loop)
         limits = self._settings.limits
-        store = self._store or MemoryStore()
-        store.open(clock, self._events, limits.retries)
-        locks = self._locks or SystemLockFiles(clock)
+        store = self._store or store_of(self._settings.state)
+        opened = store.open(clock, self._events, limits.retries)
+        if isinstance(opened, Pending):
+            await opened
         start_task = self._start_task or getattr(loop, "turnkeeper_start_task", None) or start_eager
         self._recovery = Recovery(clock, store)
         self._effects = Effects(
             clock=clock,
             store=store,
-            locks=locks,
+            locks=self._locks or SystemLockFiles(clock),
             events=self._events,
             start_task=start_task,
             available_memory=self._memory,
@@ -115,20 +123,31 @@ class Supervisor:
             recovery=self._recovery,
             supervise=self.run,
             over=self._over,
-            launcher=lambda: self._launcher or self._real_launcher(clock),
+            launcher=launcher_of(self._launcher, clock, store),
         )
         self._identity = f"run-{clock.token(6)}"
         self._host = None
         if limits.running or limits.starts or limits.min_available_memory_bytes:
             from supervisor.steps.host_limits import HostLimits
 
-            self._host = HostLimits(clock, limits.running, limits.starts, limits.min_available_memory_bytes)
+            self._host = HostLimits(clock, store, limits.running, limits.starts, limits.min_available_memory_bytes)
+        self._alerts = alerts_of(self._settings.alerts, self._effects)
+        self._lost = lost_runs_of(self._effects, self._owner_death)
+        if self._lost is not None:
+            try:
+                await self._lost.look()
+            except BaseException:
+                await self.__aexit__(None, None, None)
+                raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Cancel every run and wait for it, at most 2 × the longest grace + 1 s; log what was not proved gone."""
+        """Cancel every run and wait for it, at most 2 × the longest grace + 1 s; log what was not proved gone.
+
+        Alerts that it has claimed are told before it is left, for at most the longest of their timeouts.
+        """
         effects = self._effects
         assert effects is not None, "it was entered"
         self._closed = True
@@ -138,7 +157,14 @@ class Supervisor:
             for what in await self._recovery.close():
                 _log.warning("%s stays quarantined: what it left was not seen to end", what)
             effects.alarms.close()
+            if self._lost is not None:
+                await self._lost.close()
             await self._events.drain(1.0)
+            if self._alerts is not None:
+                await self._alerts.close()
+            closed = effects.store.close()
+            if isinstance(closed, Pending):
+                await closed
 
     async def _stop_runs(self, effects: Effects) -> None:
         grace_s = max((run.policy.attempt.grace_s for run in self._runs), default=0.0)
@@ -152,13 +178,6 @@ class Supervisor:
             await wait_until(self._all_over, until)
         for run in self._runs:
             _log.warning("run %s of session %r was not over when the supervisor closed", run.run_id, run.session)
-
-    def _real_launcher(self, clock: Clock) -> Launcher:
-        from supervisor.state_folder import state_folder
-        from supervisor.tree.launcher import SystemLauncher
-
-        self._launcher = SystemLauncher(clock, state_folder() / "alive")
-        return self._launcher
 
     # --- runs
 
@@ -227,6 +246,8 @@ class Supervisor:
             run.lock_path = _lock_path(effects, lock)
         if parks is not None:
             run.parks = parks
+        elif not callable(work):
+            run.reaches_out = True
         self._runs[run] = None
         return run
 

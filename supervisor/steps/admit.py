@@ -2,12 +2,16 @@
 
 import asyncio
 from contextlib import suppress
+from typing import Final
 
 from policies.failure import Refusal
 from supervisor.events import RunQueued
+from supervisor.report import Status
 from supervisor.steps.running import NotedCancellation, Running
-from supervisor.store.contract import Refused, Waiting
+from supervisor.store.contract import Ending, Refused, Waiting
 from supervisor.tasks import Now, Pending, settled, to_the_end
+
+BROKEN: Final = Ending(Status.FAILED, "broken", "an exception that is not the work's ended it")
 
 
 def admit(run: Running) -> Now[Refused | None]:
@@ -126,7 +130,7 @@ async def abandon(run: Running) -> None:
     if run.host is not None:
         run.host.leave(run)
     with suppress(Exception):
-        await settled(run.effects.store.end(run), run.note_cancelled)
+        await settled(run.effects.store.end(run, BROKEN), run.note_cancelled)
 
 
 async def give_up_place(run: Running) -> None:

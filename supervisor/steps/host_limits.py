@@ -11,7 +11,7 @@ from policies.failure import Refusal
 from supervisor.clock import Clock
 from supervisor.events import RunQueued
 from supervisor.steps.running import Running
-from supervisor.store.contract import Refused
+from supervisor.store.contract import Refused, Store
 from supervisor.tasks import wait_until
 
 MEMORY_POLL_S: Final = 0.5
@@ -54,16 +54,22 @@ class _Line:
 
 
 class HostLimits:
-    """One process's share of the host: None for each limit that is off.
+    """One process's share of the host: None for each limit that is off. Slots are one for all where the store is.
 
     `starts` is (count, period in seconds): at most `count` attempts start within any period. asyncio-throttle keeps
     the window; as its waiters poll and overtake each other, only the head of our own line waits in it.
     """
 
     def __init__(
-        self, clock: Clock, running: int | None, starts: tuple[int, float] | None, min_available_memory: int | None
+        self,
+        clock: Clock,
+        store: Store,
+        running: int | None,
+        starts: tuple[int, float] | None,
+        min_available_memory: int | None,
     ) -> None:
         self._clock = clock
+        self._shared = None if store.alive is None else store
         self._slots = running
         self._running = 0
         self._slot_line = _Line()
@@ -90,8 +96,15 @@ class HostLimits:
         if not run.holds_slot:
             return
         run.holds_slot = False
-        self._running -= 1
-        self._hand_out_slots()
+        if self._shared is None:
+            self._running -= 1
+            self._hand_out_slots()
+
+    async def lend(self, run: Running) -> None:
+        """Give the slot back while the run waits for something else, with its permit alone."""
+        if self._shared is not None and run.holds_slot:
+            await self._shared.give_slot(run)
+        self.leave(run)
 
     def _over(self, run: Running, reason: Refusal, detail: str) -> tuple[Refusal, str]:
         return (reason if run.number == 0 else Refusal.DEADLINE), detail
@@ -99,6 +112,10 @@ class HostLimits:
     async def _get_slot(self, run: Running, *, at_head: bool) -> bool:
         if self._slots is None or _ancestor_holds_slot(run):
             return True
+        if self._shared is not None:
+            rank = 0 if at_head else 2 if run.number else 1
+            run.holds_slot = await self._shared.slot(run, self._slots, rank, run.deadline)
+            return run.holds_slot
         if self._running < self._slots and not self._slot_line:
             self._running += 1
             run.holds_slot = True

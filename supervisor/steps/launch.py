@@ -25,6 +25,7 @@ async def park(run: Running, attempt: Attempt) -> Refused | None:
     Refused (busy): the run holds nothing. A lock that cannot be had at all becomes the attempt's failure.
     """
     attempt.deadline = run.deadline
+    run.tree = None
     try:
         return await _park(run, attempt)
     except SessionLocked as busy:
@@ -44,7 +45,7 @@ async def _park(run: Running, attempt: Attempt) -> Refused | None:
     while not (ready := await _try_to_park(run, attempt, path)):
         assert path is not None, "only a lock can be busy"
         if run.host is not None:
-            run.host.leave(run)
+            await run.host.lend(run)
         rule = await attempt._until_free(path, rule)
         if run.host is not None:  # to the head of the host's line, then one try again
             refused = await run.host.enter(run, at_head=True)

@@ -3,12 +3,12 @@
 import asyncio
 from typing import Final
 
-from policies.failure import Failed, Gone, Kind, Outcome, Receipt, Unknown
+from policies.failure import Failed, Gone, Kind, Outcome, Receipt, Unknown, not_proved_dead, outcome_of
 from policies.verdict import Reason, Verdict
 from supervisor.attempt import Attempt
 from supervisor.errors import RunFailed
 from supervisor.events import AttemptEnded
-from supervisor.recovery import Left
+from supervisor.recovery.left_behind import Left
 from supervisor.report import AttemptReport
 from supervisor.steps.release import ENDED
 from supervisor.steps.running import Running
@@ -23,6 +23,8 @@ _WHY: Final = {
     Reason.CANCELLED: "cancelled by its caller",
     Reason.REPLACED: "replaced by a newer run of its session",
     Reason.CLOSED: "cancelled: the supervisor was closed",
+    Reason.STOPPED: "stopped by an operator",
+    Reason.PAUSED: "stopped by an operator, who paused its session",
 }
 
 
@@ -76,20 +78,22 @@ def drop(run: Running, attempt: Attempt, error: BaseException) -> None:
         run.fatal = error
 
 
-def record(run: Running, failed: Failed | None, receipt: Receipt) -> Now[Verdict]:
+def _note_left(run: Running, left: Left) -> None:
+    """Say for those who find the quarantine later, perhaps in another process, whose end would be the proof."""
+    run.left_tasks = bool(left.living()) or bool(left.below)
+    below = [ask for each in left.below for ask in each.asking()]
+    run.left_elsewhere = bool(below or (left.ask and run.tree is None))
+
+
+def record(run: Running, failed: Failed | None, receipt: Receipt, left: Left | None) -> Now[Verdict]:
     """One transaction: the outcome to breaker and budget, the verdict and its token; permit and slot given back."""
+    if left is not None:
+        _note_left(run, left)
     if run.host is not None:
         run.host.leave(run)
     if isinstance(receipt, Unknown):
         failed = not_proved_dead(failed)
     return run.effects.store.record(run, failed, receipt, run.stopped)
-
-
-def not_proved_dead(failed: Failed | None) -> Failed:
-    """Return the failure of an attempt that may still live; its message keeps the first cause."""
-    if failed is None:
-        return Failed(Kind.UNCONFIRMED, "it had succeeded, then not proved dead")
-    return failed._replace(kind=Kind.UNCONFIRMED, message=f"{failed.message}, then not proved dead", retry_after_s=None)
 
 
 def note(
@@ -103,20 +107,20 @@ def note(
             failed = not_proved_dead(failed)
     started_unix = run.started_unix + (attempt._started_at - run.started_at)
     duration_s = ended_at - attempt._started_at
-    outcome = Outcome.SUCCEEDED if failed is None else _outcome(failed)
+    outcome = Outcome.SUCCEEDED if failed is None else outcome_of(failed)
     report = AttemptReport(run.number, started_unix, duration_s, outcome, failed, receipt, verdict)
     run.reports.append(report)
+    if attempt._written is not None:
+        if run.is_written:
+            attempt._written()
+        else:
+            run.when_written = attempt._written
+        attempt._written = None
     if left is not None and not isinstance(receipt, Gone):
         run.effects.recovery.watch(run, attempt, left)
         _tell_parent(run, receipt, left)
     if run.effects.events.listeners:
         run.effects.events.emit(AttemptEnded(*run.about(), report))
-
-
-def _outcome(failed: Failed) -> Outcome:
-    if failed.kind is Kind.UNCONFIRMED:
-        return Outcome.UNCONFIRMED
-    return Outcome.CANCELLED if failed.kind is Kind.CANCELLED else Outcome.FAILED
 
 
 def _tell_parent(run: Running, receipt: Unknown, left: Left) -> None:

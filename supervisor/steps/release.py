@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from policies.failure import Gone, Receipt, Unknown
 from supervisor.attempt import Attempt, Held
-from supervisor.recovery import Left
+from supervisor.recovery.left_behind import Left
 from supervisor.steps.running import Running
 from supervisor.tasks import Now, context_of, start_plain, wait_until
 from supervisor.work.call import text_of

@@ -1,7 +1,6 @@
 """A run under way, as the steps see it: what it is, what it holds, and who wants it to stop."""
 
 import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policies.policy import Policy
@@ -38,11 +37,9 @@ class Running(Standing):
     host: "HostLimits | None" = None
     holds_slot = False
     start_charged = False
-    lock_path: Path | None = None
     parks: "ParkedWork[Any] | None" = None
     interrupted: Reason | None = None
     cancelled: tuple[Any, ...] | None = None
-    failed_below = False  # its last failure is that of a run within it
     fatal: BaseException | None = None  # KeyboardInterrupt or SystemExit, raised once the run is over
     parent_attempt: Attempt | None = None
     _interrupting = False

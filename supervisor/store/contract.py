@@ -2,20 +2,25 @@
 
 `leave` and `end` change nothing when asked again. A store that asks a database again, because an answer was lost, has
 to give the first answer: the run, its number and its fence tell a repetition from the next question.
-A store that has its answer at once returns it; one that must wait for it returns a coroutine (`Now`).
+A store that has its answer at once returns it; one that must wait for it returns a coroutine (`Now`). One that cannot
+be reached, or cannot keep what it is given, raises StoreUnavailable.
 """
 
 from asyncio import Future
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from policies.breaker import Admitted, State
 from policies.budget import Bucket
 from policies.failure import Failed, Receipt, Refusal
 from policies.policy import Policy
-from policies.verdict import Reason, Verdict
+from policies.verdict import Finish, GiveUp, Quarantine, Reason, Retry, Verdict
 from supervisor.clock import Clock
 from supervisor.events import Events
+from supervisor.owner import RecordedTree
+from supervisor.report import Status
 from supervisor.tasks import Now
 
 
@@ -41,6 +46,18 @@ class Waiting:
 WAITING = Waiting()
 
 
+class Ending(NamedTuple):
+    """How a run ended. `detail` says more about a refusal."""
+
+    status: Status
+    reason: str | None = None
+    detail: str = ""
+
+
+SUCCEEDED = Ending(Status.SUCCEEDED)
+_STOPPED = frozenset({Reason.CANCELLED, Reason.REPLACED, Reason.CLOSED, Reason.STOPPED, Reason.PAUSED})
+
+
 class Standing:
     """A run as a store sees it: what it is under, and what it holds. The engine's run derives from it.
 
@@ -52,12 +69,31 @@ class Standing:
         holds_permit: it has one of its session's permits.
         replaces: it cancelled every older run of its session, and waits until each of them is over.
         never_launched: the run was told to end while its attempt was begun: that one's work never started.
+        failed_below: its last failure is that of a run within it.
+        left_tasks, left_elsewhere: what an attempt that is not proved dead has left: tasks of this process, work that
+            only its own far end can tell of.
+        is_written: the last attempt's end is in the store; False: the store could not take it yet.
+        when_written: what the store calls once it could.
+        started_at, started_unix: when it was asked for: a moment of the clock, seconds since 1970.
+        lock_path: the session's file that it names.
+        reaches_out: its work has a far end, which may live on when this process is dead.
+        tree: the warden of the attempt that is about to begin; None: its work is this process's own.
         turn: resolved when its turn comes, with None, or with the refusal that ends its waiting.
         admitted, fence: of the attempt that `begin` began.
     """
 
     session: str
     policy: Policy
+    started_at: float = 0.0
+    started_unix: float = 0.0
+    lock_path: Path | None = None
+    reaches_out: bool = False
+    tree: RecordedTree | None = None
+    failed_below: bool = False
+    left_tasks: bool = False
+    left_elsewhere: bool = False
+    is_written: bool = True
+    when_written: Callable[[], None] | None = None
     number: int = 0
     deadline: float | None = None
     parent: "Standing | None" = None
@@ -79,6 +115,24 @@ class Standing:
     def interrupt(self, reason: Reason) -> None:
         """Ask the run to end, wherever it is; it is not awaited."""
         raise NotImplementedError
+
+    def ending_of(self, end: Verdict | Refused, failed: Failed | None) -> Ending:
+        """Return how the run ends by its last verdict, or by a refusal; `failed` is its last failure."""
+        match end:
+            case Finish():
+                return SUCCEEDED
+            case GiveUp(reason):
+                if reason in _STOPPED:
+                    return Ending(Status.CANCELLED, reason)
+                if reason is Refusal.BUSY and self.number == 1 and not self.failed_below:
+                    return Ending(Status.REFUSED, reason, "" if failed is None else failed.message)
+                return Ending(Status.FAILED, reason)
+            case Refused(reason, detail):
+                return Ending(Status.FAILED if self.number else Status.REFUSED, reason, detail)
+            case Quarantine(alive):
+                return Ending(Status.QUARANTINED, Reason.UNCONFIRMED, ", ".join(alive))
+            case Retry():
+                raise AssertionError("a run does not end with a retry")
 
     def retries_left(self) -> int:
         """Return how many retries the run's budget still allows, its own and those of runs within it counted."""
@@ -102,10 +156,20 @@ class Standing:
 
 
 class Store(Protocol):
-    """Where leases, lines, breakers, tokens and quarantines live."""
+    """Where leases, lines, breakers, tokens and quarantines live.
 
-    def open(self, clock: Clock, events: Events, host: Bucket | None) -> None:
+    Attributes:
+        alive: the folder of the life files of those whom it remembers; None: it forgets all when this process ends.
+    """
+
+    @property
+    def alive(self) -> Path | None: ...
+
+    def open(self, clock: Clock, events: Events, host: Bucket | None) -> Now[None]:
         """Begin to serve; `host` is the rule of the host's bucket."""
+
+    def close(self) -> Now[None]:
+        """End to serve; every run is over."""
 
     def arrive(self, run: Standing) -> Now[Refused | Waiting | None]:
         """Look, and ask the gate. None: the run holds a permit; Waiting: it stands in line."""
@@ -126,11 +190,20 @@ class Store(Protocol):
         An unknown receipt quarantines the session in the same transaction: until `lift`, nothing starts for it.
         """
 
-    def end(self, run: Standing) -> Now[None]:
+    def end(self, run: Standing, ending: Ending) -> Now[None]:
         """The run is over without a last record: refused, cancelled or broken. It no longer counts as under way.
 
         What it still has comes back: a permit, a place in line, the tokens of a retry that is not launched.
         """
+
+    async def slot(self, run: Standing, slots: int, rank: int, until: float | None) -> bool:
+        """Wait for one of the host's slots until a moment, in a line by rank, then by arrival; False: not in time.
+
+        Asked only of a store that many processes share (`alive` is set). What `leave`, `record` and `end` give back
+        includes it; `give_slot` gives it back alone.
+        """
+
+    async def give_slot(self, run: Standing) -> None: ...
 
     async def breaker_moved(self, session: str, seen: State | None, until: float | None) -> None:
         """Wait until the session's breaker is not as it was `seen` (None: until it next changes), or until a moment."""

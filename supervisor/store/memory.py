@@ -19,7 +19,7 @@ from supervisor.events import (
     QuarantineLifted,
     SessionQuarantined,
 )
-from supervisor.store.contract import Refused, Standing, Waiting
+from supervisor.store.contract import Ending, Refused, Standing, Waiting
 from supervisor.store.session_line import SessionLine, turn_of
 from supervisor.tasks import wait_until
 
@@ -33,6 +33,8 @@ _ADMITTED: Final = Admitted(0)
 
 class MemoryStore:
     """The library's default store."""
+
+    alive = None
 
     def __init__(self) -> None:
         self._lines: dict[str, SessionLine] = {}
@@ -48,6 +50,9 @@ class MemoryStore:
     def open(self, clock: Clock, events: Events, host: Bucket | None) -> None:
         self._clock, self._events, self._host_rule = clock, events, host
         self._now = clock.now
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
     # --- admission
 
@@ -194,13 +199,19 @@ class MemoryStore:
         run.retry_reserved, run.tokens = False, 0.0
         run.charge_parents(-1)
 
-    def end(self, run: Standing) -> None:
+    def end(self, run: Standing, ending: Ending) -> None:  # noqa: ARG002 - it keeps no history
         if run.retry_reserved:
             self._give_back(run)
         line = self._lines.get(run.session)
         if line is not None:
             line.standing.pop(run, None)
             self._take_out(run)
+
+    async def slot(self, run: Standing, slots: int, rank: int, until: float | None) -> bool:  # noqa: ARG002
+        raise AssertionError("the slots of one process are its own to count")
+
+    async def give_slot(self, run: Standing) -> None:  # noqa: ARG002
+        raise AssertionError("the slots of one process are its own to count")
 
     # --- what is kept
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from supervisor.attempt import Attempt, Held
 from supervisor.clock import Clock
+from supervisor.errors import StoreUnavailable
 from supervisor.store.contract import Standing, Store
 from supervisor.tasks import start_plain
 from supervisor.work.let_go import let_go
@@ -69,7 +70,17 @@ class Recovery:
         error, attempt._error = attempt._error, None
         if error is not None:
             let_go(error)
-        await self._store.lift(session, run_id)
+        await self._lift(session, run_id)
+
+    async def _lift(self, session: str, run_id: str) -> None:
+        """Lift it, asking again while the store cannot take that: nobody else would know of tasks that have ended."""
+        while True:
+            try:
+                await self._store.lift(session, run_id)
+            except StoreUnavailable:
+                await self._clock.sleep(FIRST_ASK_S)
+            else:
+                return
 
     async def _ask_until_stopped(self, ask: Callable[[], Awaitable[bool]]) -> None:
         wait_s = FIRST_ASK_S

@@ -1,0 +1,1 @@
+"""State in one SQLite file, shared by every process of this machine."""

@@ -1,0 +1,326 @@
+"""Look, gate and begin, as transactions: may the session be tried now, whose turn is it, and one attempt's lease."""
+
+import json
+from typing import Final
+
+from policies import gate
+from policies.breaker import Admitted, State, admit, look
+from policies.breaker import Refused as BreakerRefused
+from policies.budget import Bucket
+from policies.failure import Refusal
+from supervisor.report import way_out
+from supervisor.store.contract import WAITING, Refused, Waiting
+from supervisor.store.sqlite import ledger
+from supervisor.store.sqlite.asking import Asking, Began, Changed, Connection, Moment
+from supervisor.store.sqlite.rows import breaker_of, rules_text, tokens_of
+
+STANDS_ANEW: Final = Waiting()
+"""It waits as before, but has a new place in line."""
+
+AS_NEWEST: Final = Waiting()
+"""It waits behind everybody, also behind those who come later."""
+
+# One statement for all that is asked: each costs more than what it looks up.
+_PAUSED: Final = (
+    "(EXISTS(SELECT 1 FROM pauses WHERE session = '') OR EXISTS(SELECT 1 FROM pauses WHERE session = :session))"
+)
+_QUARANTINED: Final = "EXISTS(SELECT 1 FROM quarantines WHERE session = :session)"
+_TO_LOOK: Final = (
+    f"SELECT {_PAUSED}, {_QUARANTINED},"  # noqa: S608 - of constants
+    " (SELECT breaker FROM sessions WHERE session = :session)"
+)
+_TO_BEGIN: Final = (
+    f"SELECT seq, state, owner, {_PAUSED}, {_QUARANTINED}, breaker, spent, spent_at"  # noqa: S608 - of constants
+    " FROM runs LEFT JOIN sessions ON sessions.session = runs.session WHERE id = :run"
+)
+
+LEFT: Final = "left"
+"""The reason of a first attempt's run that has left its line, and did not say why yet."""
+
+_TAKEN = "its place was taken while its process stood still for longer than the lease"
+
+
+def arrive(database: Connection, run: Asking, moment: Moment) -> Refused | Waiting | None:
+    """Look, and ask the gate. None: it holds a permit; Waiting: it has a place in line."""
+    if (refused := look_at(database, run, moment)) is not None:
+        return refused
+    row = database.execute("SELECT seq, state FROM runs WHERE id = ?", (run.run_id,)).fetchone()
+    if row is not None:
+        return _come_back(database, run, *row)
+    traffic = _traffic(database, run.session, silent=run.policy.gate.overlap is gate.Overlap.REPLACE)
+    match answer := gate.arrive(run.policy.gate, traffic):
+        case Refusal():
+            return Refused(answer)
+        case gate.Answer.ENTER:
+            _add(database, run, moment, "permitted")
+            return None
+        case gate.Answer.WAIT:
+            _stand(database, run, _add(database, run, moment, "waiting"))
+        case gate.Answer.REPLACE:
+            database.execute(
+                "UPDATE runs SET stop = 'replaced' WHERE session = ? AND state <> 'ended' AND stop IS NULL",
+                (run.session,),
+            )
+            ledger.tell(database, run.session, "stop", run.owner)
+            _stand(database, run, _add(database, run, moment, "waiting", replaces=True))
+        case gate.Answer.WAIT_AS_NEWEST:
+            _displace_newest(database, run)
+            _stand(database, run, _add(database, run, moment, "waiting"), newest=True)
+            return AS_NEWEST
+    return WAITING
+
+
+def look_at(database: Connection, run: Asking, moment: Moment) -> Refused | None:
+    """Refuse a session that is paused or quarantined, or whose breaker is open."""
+    paused, quarantined, breaker = database.execute(_TO_LOOK, {"session": run.session}).fetchone()
+    if paused or quarantined:
+        return _closed_to_all(database, run.session, paused=paused)
+    if breaker is None:
+        return None
+    state = breaker_of(breaker)
+    answer = look(run.policy.breaker, state, moment.at)
+    return None if answer is None else _breaker_refused(answer, state, moment.at)
+
+
+def _closed_to_all(database: Connection, session: str, *, paused: bool) -> Refused:
+    if paused:
+        return Refused(Refusal.PAUSED, "an operator has paused it")
+    receipts = database.execute("SELECT receipt FROM quarantines WHERE session = ?", (session,)).fetchall()
+    alive = [what for (receipt,) in receipts for what in json.loads(receipt).get("alive", ())]
+    return Refused(Refusal.QUARANTINED, f"may still live: {', '.join(alive)}; {way_out(session)}")
+
+
+def _breaker_refused(answer: BreakerRefused, state: State, now: float) -> Refused:
+    if answer.until is None:
+        return Refused(Refusal.BREAKER_OPEN, "half open, and its trial is under way", seen=state)
+    return Refused(Refusal.BREAKER_OPEN, f"open for {answer.until - now:.1f} s more", answer.until, state)
+
+
+# --- the line
+
+
+def _traffic(database: Connection, session: str, *, silent: bool = False) -> gate.Traffic:
+    """Count what goes on. `silent`: with the runs that were passed by; who replaces others ends those too."""
+    standing, running, passed = database.execute(
+        "SELECT count(*), coalesce(sum(state IN ('permitted', 'running')), 0),"
+        " coalesce(sum(state = 'waiting' AND seq NOT IN (SELECT run FROM places)), 0) FROM runs"
+        " WHERE session = ? AND state <> 'ended'",
+        (session,),
+    ).fetchone()
+    standing -= 0 if silent else passed
+    if not standing:
+        return gate.Traffic()
+    retries, newest, places = database.execute(
+        "SELECT coalesce(sum(retry), 0), coalesce(sum(newest), 0), count(*) FROM places WHERE session = ?", (session,)
+    ).fetchone()
+    in_line = places - retries - newest
+    return gate.Traffic(running, in_line, standing - in_line - newest, retries)
+
+
+def _add(database: Connection, run: Asking, moment: Moment, state: str, *, replaces: bool = False) -> int:
+    policy = run.policy
+    known = "INSERT OR IGNORE INTO policies VALUES (?, ?, ?)"
+    if database.execute("SELECT 1 FROM policies WHERE hash = ?", (policy.hash,)).fetchone() is None:
+        database.execute(known, (policy.hash, policy.name, rules_text(policy)))
+    cursor = database.execute(
+        "INSERT INTO runs(id, session, owner, policy, policy_hash, state, attempts, parents, deadline_at, replaces,"
+        " lock, started_wall, arrived_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            run.run_id,
+            run.session,
+            run.owner,
+            policy.name,
+            policy.hash,
+            state,
+            policy.budget.attempts,
+            json.dumps(run.parents),
+            run.deadline_at,
+            replaces,
+            run.lock,
+            run.started_wall,
+            moment.at,
+        ),
+    )
+    return cursor.lastrowid or 0
+
+
+def _stand(database: Connection, run: Asking, seq: int, *, newest: bool = False) -> None:
+    database.execute(
+        "INSERT INTO places(run, session, owner, retry, newest) VALUES (?, ?, ?, ?, ?)",
+        (seq, run.session, run.owner, run.number > 0, newest),
+    )
+
+
+def _come_back(database: Connection, run: Asking, seq: int, state: str) -> Refused | Waiting | None:
+    """Let a retry in, behind those who came meanwhile. A first attempt comes back only if it asks again."""
+    match state:
+        case "permitted":
+            return None
+        case "ended":
+            return Refused(Refusal.BUSY, _TAKEN)
+        case "waiting" if _place_of(database, seq) is not None:
+            return WAITING
+    line = "SELECT 1 FROM places WHERE session = ? AND NOT newest LIMIT 1"
+    waits = database.execute(line, (run.session,)).fetchone()
+    if waits is None and gate.may_enter(run.policy.gate, _running(database, run.session)):
+        _set_state(database, seq, "permitted")
+        return None
+    _set_state(database, seq, "waiting")
+    _stand(database, run, seq)
+    return WAITING
+
+
+def _displace_newest(database: Connection, run: Asking) -> None:
+    displaced = database.execute("SELECT run FROM places WHERE session = ? AND newest", (run.session,)).fetchone()
+    if displaced is not None:  # it is over at once: nobody waits until its process has heard of it, and said so
+        ledger.tell(database, run.session, "changed", run.owner)
+        database.execute("DELETE FROM places WHERE run = ?", displaced)
+        database.execute(
+            "UPDATE runs SET displaced = 1, state = 'ended', status = 'cancelled', reason = ? WHERE seq = ?",
+            (LEFT, *displaced),
+        )
+
+
+def _place_of(database: Connection, seq: int) -> tuple[int, bool] | None:
+    row = database.execute("SELECT place, newest FROM places WHERE run = ?", (seq,)).fetchone()
+    return None if row is None else (row[0], bool(row[1]))
+
+
+def _running(database: Connection, session: str) -> int:
+    [running] = database.execute(
+        "SELECT count(*) FROM runs WHERE session = ? AND state IN ('permitted', 'running')", (session,)
+    ).fetchone()
+    return int(running)
+
+
+def _set_state(database: Connection, seq: int, state: str) -> None:
+    database.execute("UPDATE runs SET state = ? WHERE seq = ?", (state, seq))
+
+
+def take_turn(database: Connection, run: Asking, moment: Moment) -> Refused | Waiting | None:
+    """Enter, if it is the run's turn. None: it holds a permit; Waiting: not yet. Nobody passes the head of the line."""
+    row = database.execute("SELECT seq, state, displaced, replaces FROM runs WHERE id = ?", (run.run_id,)).fetchone()
+    if row is not None and row[2]:
+        return Refused(Refusal.OVERLAP, "a newer run took its place")
+    if row is None or row[1] == "ended":
+        return Refused(Refusal.BUSY, _TAKEN)
+    seq, state, _, replaces = row
+    if state == "permitted":
+        return None
+    if run.number == 0 and (refused := look_at(database, run, moment)) is not None:
+        return refused
+    place = _place_of(database, seq)
+    if place is None:  # it was silent for longer than the lease: behind those who came meanwhile
+        _set_state(database, seq, "waiting")
+        _stand(database, run, seq)
+        return STANDS_ANEW
+    if not _is_first(database, run, seq, *place, replaces=bool(replaces)):
+        return WAITING
+    database.execute("DELETE FROM places WHERE run = ?", (seq,))
+    _set_state(database, seq, "permitted")
+    ledger.tell(database, run.session, "freed", run.owner)  # with more than one permit, the next one may enter too
+    return None
+
+
+def _is_first(database: Connection, run: Asking, seq: int, place: int, newest: bool, *, replaces: bool) -> bool:  # noqa: FBT001 - as it is in its row
+    if newest:
+        return gate.newest_may_enter(run.policy.gate, _traffic(database, run.session))
+    ahead = "SELECT 1 FROM places WHERE session = ? AND place < ? AND NOT newest LIMIT 1"
+    if database.execute(ahead, (run.session, place)).fetchone() is not None:
+        return False
+    older = "SELECT 1 FROM runs WHERE session = ? AND state <> 'ended' AND seq < ? LIMIT 1"
+    if replaces and database.execute(older, (run.session, seq)).fetchone() is not None:
+        return False  # an older run is not over yet: it may be in its backoff, or hold another permit
+    return gate.may_enter(run.policy.gate, _running(database, run.session))
+
+
+def leave(database: Connection, run: Asking) -> None:
+    """Take the run out of the line, or its permit and slot back, and let whoever is next know."""
+    row = database.execute("SELECT seq, state FROM runs WHERE id = ? AND owner = ?", (run.run_id, run.owner)).fetchone()
+    if row is None or row[1] in ("ended", "running"):
+        return
+    give_up(database, run.session, run.owner, row[0], "backoff" if run.number else "ended")
+    if run.number == 0:  # until `end` says why; a process that dies before that cannot
+        database.execute(
+            "UPDATE runs SET status = 'cancelled', reason = ?, duration_s = ? WHERE seq = ? AND status IS NULL",
+            (LEFT, run.duration_s, row[0]),
+        )
+
+
+def give_up(database: Connection, session: str, owner: str, seq: int, state: str) -> None:
+    """Take from a run its place, permit and slot, and let whoever is next know."""
+    database.execute("DELETE FROM places WHERE run = ?", (seq,))
+    database.execute("DELETE FROM host_places WHERE run = ?", (seq,))
+    database.execute("UPDATE runs SET state = ?, slot = 0 WHERE seq = ?", (state, seq))
+    tell_next(database, session, owner)
+
+
+def tell_next(database: Connection, session: str, owner: str) -> None:
+    """Let whoever of another process is next know: for the session's permit, and for the host's slot."""
+    ledger.tell(database, session, "freed", owner)
+    ledger.tell_host(database, owner)
+
+
+# --- the attempt
+
+
+def begin(database: Connection, run: Asking, host: Bucket | None, moment: Moment) -> Began:
+    """Admit one attempt: the breaker's place, the lease with its fence, and the attempt's row. Refused: no permit is
+    left to the run. Asked again, it gives the same attempt.
+    """
+    row = database.execute(_TO_BEGIN, {"session": run.session, "run": run.run_id}).fetchone()
+    if row is None or row[1] not in ("permitted", "running") or row[2] != run.owner:
+        return Began(Refused(Refusal.BUSY, _TAKEN))
+    seq, state, _, paused, quarantined, breaker, spent, spent_at = row
+    if state == "running":
+        return _begun_before(database, seq, run)
+    refused = _closed_to_all(database, run.session, paused=paused) if paused or quarantined else None
+    before = breaker_of(breaker)
+    after, answer = admit(run.policy.breaker, before, moment.at)
+    if refused is None and isinstance(answer, BreakerRefused):
+        refused = _breaker_refused(answer, after, moment.at)
+    if refused is not None:
+        leave(database, run)
+        return Began(refused)
+    assert isinstance(answer, Admitted), "what is not refused is admitted"
+    if after is not before:
+        ledger.write(database, run.session, after, tokens_of(spent or 0.0, spent_at or 0.0))
+        ledger.tell(database, run.session, "changed", run.owner)
+    if run.number == 0 and (spent or host is not None):
+        ledger.deposit(database, run.session, run.policy.budget.session, host, moment.at)
+    fence = _add_attempt(database, run, seq, answer, moment)
+    database.execute(
+        "UPDATE runs SET state = 'running', number = ?, reserved = NULL WHERE seq = ?", (run.number + 1, seq)
+    )
+    return Began(None, fence, answer.generation, answer.trial, Changed(before, after))
+
+
+def _begun_before(database: Connection, seq: int, run: Asking) -> Began:
+    row = database.execute(
+        "SELECT fence, generation, trial FROM attempts WHERE run = ? AND number = ? AND outcome IS NULL",
+        (seq, run.number + 1),
+    ).fetchone()
+    return Began(Refused(Refusal.BUSY, _TAKEN)) if row is None else Began(None, row[0], row[1], bool(row[2]))
+
+
+def _add_attempt(database: Connection, run: Asking, seq: int, admitted: Admitted, moment: Moment) -> int:
+    tree = run.tree
+    cursor = database.execute(
+        "INSERT INTO attempts(run, session, number, owner, generation, trial, tree_pid, tree_starttime, tree_life,"
+        " elsewhere, began_at, started_wall) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            seq,
+            run.session,
+            run.number + 1,
+            run.owner,
+            admitted.generation,
+            admitted.trial,
+            None if tree is None else tree.pid,
+            None if tree is None else tree.starttime,
+            None if tree is None or tree.life is None else str(tree.life),
+            run.reaches_out,
+            moment.at,
+            moment.wall,
+        ),
+    )
+    return cursor.lastrowid or 0

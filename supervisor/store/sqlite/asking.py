@@ -1,0 +1,79 @@
+"""What a transaction is given: who asks, for which run, at which moment. Frozen: the run goes on meanwhile."""
+
+import sqlite3
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from policies.breaker import State
+from policies.dice import Draw
+from policies.policy import Policy
+from policies.verdict import Verdict
+from supervisor.owner import RecordedTree
+from supervisor.store.contract import Refused
+
+Connection = sqlite3.Connection
+
+
+class Moment(NamedTuple):
+    """Now: on the store's clock (CLOCK_BOOTTIME) and in seconds since 1970; and the dice."""
+
+    at: float
+    wall: float
+    draw: Draw
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A run, as it was when it asked.
+
+    Attributes:
+        owner: the id of the process that carries it out.
+        number: of its attempt that runs, or ran last.
+        deadline_at: on the store's clock.
+        parents: ids of the runs above it, the nearest first.
+        fence: of the attempt that `begin` began.
+    """
+
+    owner: str
+    run_id: str
+    session: str
+    policy: Policy
+    number: int
+    deadline_at: float | None
+    parents: tuple[str, ...]
+    lock: str | None
+    started_wall: float
+    duration_s: float
+    tree: RecordedTree | None
+    reaches_out: bool
+    fence: int
+
+
+class Changed(NamedTuple):
+    """A breaker before and after a transaction: what an event may have to be told of."""
+
+    before: State
+    after: State
+
+    @property
+    def is_one(self) -> bool:
+        return self.after is not self.before
+
+
+class Began(NamedTuple):
+    """What `begin` answers. `fence` is 0 where it is refused."""
+
+    refused: Refused | None
+    fence: int = 0
+    generation: int = 0
+    trial: bool = False
+    breaker: Changed | None = None
+
+
+class Recorded(NamedTuple):
+    """What `record` answers."""
+
+    verdict: Verdict
+    breaker: Changed | None = None
+    quarantined: bool = False
+    tokens: float = 0.0

@@ -1,0 +1,76 @@
+"""The processes that have the database open, as rows: each says where its life file is, and when it was last heard."""
+
+from typing import NamedTuple
+
+from supervisor.store.sqlite import ledger
+from supervisor.store.sqlite.asking import Connection, Moment
+from supervisor.store.sqlite.rows import breaker_of, breaker_text, moved
+
+
+class Owner(NamedTuple):
+    """A process. `renewed_at`: of the store's clock, when it last wrote that it lives."""
+
+    id: str
+    pid: int
+    life: str
+    renewed_at: float
+
+
+def register(database: Connection, owner: Owner, boot_id: str, moment: Moment) -> int:
+    """Write a new owner down, and return the number of the newest news: what is older is not for it."""
+    _follow_the_boot(database, boot_id, moment)
+    database.execute(
+        "INSERT INTO owners VALUES (?, ?, ?, ?, ?)", (owner.id, owner.pid, owner.life, moment.at, moment.wall)
+    )
+    [newest] = database.execute("SELECT coalesce(max(seq), 0) FROM news").fetchone()
+    return int(newest)
+
+
+def renew(database: Connection, owner: str, now: float) -> list[str]:
+    """Write that an owner lives; return its runs that are under way."""
+    database.execute("UPDATE owners SET renewed_at = ? WHERE id = ?", (now, owner))
+    rows = database.execute("SELECT id FROM runs WHERE owner = ? AND state <> 'ended'", (owner,))
+    return [run_id for (run_id,) in rows]
+
+
+def others(database: Connection, owner: str) -> list[Owner]:
+    """Return every other owner."""
+    rows = database.execute("SELECT id, pid, life, renewed_at FROM owners WHERE id <> ?", (owner,))
+    return [Owner(*row) for row in rows]
+
+
+def unregister(database: Connection, owner: str) -> bool:
+    """Forget an owner of whom nothing is left; False: a run, or tasks that may live as long as its process."""
+    under_way = "SELECT 1 FROM runs WHERE owner = ? AND state <> 'ended' LIMIT 1"
+    quarantined = "SELECT 1 FROM quarantines WHERE owner = ? AND tasks LIMIT 1"
+    for question in (under_way, quarantined):
+        if database.execute(question, (owner,)).fetchone() is not None:
+            return False
+    database.execute("DELETE FROM owners WHERE id = ?", (owner,))
+    return True
+
+
+def _follow_the_boot(database: Connection, boot_id: str, moment: Moment) -> None:
+    """After a reboot the clock has begun anew: move what was written by the old one, once, by the time of the day."""
+    meta = dict(database.execute("SELECT key, value FROM meta").fetchall())
+    if meta.get("boot_id") == boot_id:
+        return
+    if "boot_id" in meta:
+        since = max(0.0, moment.wall - meta["wall"])
+        by = moment.at - (meta["at"] + since)
+        for session, breaker, spent_at in database.execute(
+            "SELECT session, breaker, spent_at FROM sessions"
+        ).fetchall():
+            text = breaker_text(moved(breaker_of(breaker), by))
+            database.execute(
+                "UPDATE sessions SET breaker = ?, spent_at = ? WHERE session = ?", (text, spent_at + by, session)
+            )
+        database.execute("UPDATE runs SET deadline_at = deadline_at + ? WHERE state <> 'ended'", (by,))
+        database.execute("UPDATE owners SET renewed_at = renewed_at + ?", (by,))
+        database.execute("UPDATE quarantines SET known_at = known_at + ?", (by,))
+        database.execute("UPDATE attempts SET began_at = began_at + ? WHERE outcome IS NULL", (by,))
+        database.execute("UPDATE alerts_sent SET sent_at = sent_at + ?", (by,))
+        database.execute("UPDATE alerts_recent SET at = at + ?", (by,))
+        ledger.post(database, "", "changed")
+    for key, value in (("boot_id", boot_id), ("at", moment.at), ("wall", moment.wall)):
+        database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))

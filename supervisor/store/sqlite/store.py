@@ -1,0 +1,360 @@
+"""The store that many processes share, each call one transaction: see `store.contract`.
+
+The rows are the truth; what is kept here is who of this process waits for which of them to change.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from policies.breaker import Admitted, Closed, HalfOpen, Open, State
+from policies.budget import Bucket
+from policies.failure import Failed, Receipt, Refusal, Unknown
+from policies.gate import Overlap
+from policies.verdict import Reason, Retry, Verdict
+from supervisor.clock import Clock
+from supervisor.errors import StoreUnavailable
+from supervisor.events import (
+    BreakerClosed,
+    BreakerHalfOpened,
+    BreakerOpened,
+    Event,
+    Events,
+    QuarantineLifted,
+    SessionQuarantined,
+)
+from supervisor.lock.life_file import LifeFile
+from supervisor.owner import this_process
+from supervisor.store.contract import WAITING, Ending, Refused, Standing, Waiting
+from supervisor.store.sqlite import admission, hosting, ledger, lost, operate, outcome, owners
+from supervisor.store.sqlite.asking import Asking, Changed, Moment, Recorded
+from supervisor.store.sqlite.database import Database, FileDatabase
+from supervisor.store.sqlite.late import LateEnds, record_late, without_a_store
+from supervisor.store.sqlite.owners import Owner
+from supervisor.store.sqlite.retention import Retention
+from supervisor.store.sqlite.watching import Watching
+from supervisor.tasks import wait_until
+
+if TYPE_CHECKING:
+    from supervisor.alerts.ledger import AlertLedger
+
+_log = logging.getLogger("turnkeeper")
+
+DEFAULT_LEASE_S: Final = 30.0
+
+
+class Life(Protocol):
+    """What says, for as long as this process lives, that it does."""
+
+    @property
+    def path(self) -> Path: ...
+    def close(self) -> None: ...
+
+
+class SqliteStore:
+    """State in the SQLite file at `path`.
+
+    `make_life` makes the life file of this process in a folder; `lease_s`: how long a silent process is believed;
+    `keep_age_s` (None: of any age), `keep_runs`: which of the runs that are over are kept, and how many. The file is
+    opened by `open`, which raises StoreUnavailable, as every call does that must be sure of what it is told.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        lease_s: float = DEFAULT_LEASE_S,
+        database: Database | None = None,
+        make_life: Callable[[Path, str, float], Life] = LifeFile.make,
+        keep_age_s: float | None = None,
+        keep_runs: int = 100_000,
+    ) -> None:
+        self.path = path
+        self.lease_s = lease_s
+        self.alive: Path = path.parent / "alive"
+        self.database: Database = database or FileDatabase(path)
+        self._make_life = make_life
+        self._life: Life | None = None
+        self.owner = ""
+        self.standing: dict[str, Standing] = {}
+        self._came: dict[str, tuple[int, int]] = {}  # the places of runs that wait and do not stand in line yet
+        self.on_begin: Callable[[], None] | None = None
+        self.on_refused: Callable[[], Awaitable[bool]] | None = None
+        self._retention = Retention(self, keep_age_s, keep_runs)
+        self.missed = 0
+        """Ends of runs that could not be written: what a run came to is never changed by that."""
+
+    @property
+    def alert_ledger(self) -> "AlertLedger":
+        """What all who share this store decide their alerts by."""
+        from supervisor.store.sqlite.alerts import SharedLedger
+
+        return SharedLedger(self)
+
+    async def open(self, clock: Clock, events: Events, host: Bucket | None) -> None:
+        self.clock, self._events, self.host = clock, events, host
+        await self.database.open()
+        try:
+            self.owner = clock.token(8)
+            self._life = self._make_life(self.alive, self.owner, clock.wall())
+            me = this_process()
+            owner = Owner(self.owner, me.pid, str(self._life.path), 0.0)
+            newest = await self.database.run(owners.register, owner, me.boot_id, self.moment())
+        except BaseException:
+            if self._life is not None:
+                self._life.close()
+            await self.database.close()
+            raise
+        self.watching = Watching(self, newest)
+        self._late = LateEnds(self)
+
+    async def close(self) -> None:
+        await self.watching.close()
+        await self._late.close()
+        await self._retention.close()
+        try:
+            await self.watching.renew()  # every run is over: what is under way all the same is ended
+            may_go = await self.database.run(owners.unregister, self.owner)
+        except StoreUnavailable as error:
+            _log.warning("the state could not be told that this process ends: %s", error)
+            may_go = False
+        if may_go and self._life is not None:  # else it says that we live, for as long as we do
+            self._life.close()
+        await self.database.close()
+
+    def moment(self) -> Moment:
+        """Return now, as transactions want it."""
+        return Moment(self.clock.boottime(), self.clock.wall(), self.clock.draw)
+
+    def ahead_s(self) -> float:
+        """Return by how much the store's clock is ahead of the loop's."""
+        return self.clock.boottime() - self.clock.now()
+
+    def _asking(self, run: Standing) -> Asking:
+        parents, above = [], run.parent
+        while above is not None:
+            parents.append(above.run_id)
+            above = above.parent
+        return Asking(
+            self.owner,
+            run.run_id,
+            run.session,
+            run.policy,
+            run.number,
+            None if run.deadline is None else run.deadline + self.ahead_s(),
+            tuple(parents),
+            None if run.lock_path is None else str(run.lock_path),
+            run.started_unix,
+            max(0.0, self.clock.now() - run.started_at),
+            run.tree,
+            run.reaches_out,
+            run.fence,
+        )
+
+    # --- admission
+
+    async def arrive(self, run: Standing) -> Refused | Waiting | None:
+        self.standing[run.run_id] = run
+        await self.watching.renew_if_silent()
+        answer = await self.database.run(admission.arrive, self._asking(run), self.moment())
+        hopeless = isinstance(answer, Refused) and answer.until is None
+        if hopeless and self.on_refused is not None and await self.on_refused():  # it was for somebody who is dead
+            answer = await self.database.run(admission.arrive, self._asking(run), self.moment())
+        answer = self._on_our_clock(answer)
+        self.watching.begin()
+        if self.on_begin is not None:
+            self.on_begin()
+        if isinstance(answer, Waiting):  # here, too, they stand as they came
+            self._came[run.run_id] = self.watching.next_place(int(answer is admission.AS_NEWEST))
+            answer = WAITING
+            if run.number == 0 and run.policy.gate.overlap is not Overlap.QUEUE:
+                self.watching.wake(run.session, everybody=True)  # one may be displaced
+                with suppress(StoreUnavailable):  # the tick hears them
+                    await self.watching.hear_stops()
+        if answer is WAITING or answer is None:
+            run.holds_permit = answer is None
+        return answer
+
+    def _on_our_clock(self, answer: Refused | Waiting | None) -> Refused | Waiting | None:
+        """Return an answer, with the moment of a refusal as the loop counts it."""
+        if isinstance(answer, Refused) and answer.until is not None:
+            return Refused(answer.reason, answer.detail, answer.until - self.ahead_s(), answer.seen)
+        return answer
+
+    async def turn(self, run: Standing, until: float | None) -> Refused | None:
+        with self.watching.in_line(run.session, self._came.pop(run.run_id, None)) as place:
+            while True:
+                woken = place.next_news()
+                answer = self._on_our_clock(
+                    await self.database.run(admission.take_turn, self._asking(run), self.moment())
+                )
+                if answer is None:
+                    run.holds_permit = True
+                    return None
+                if isinstance(answer, Refused):
+                    await self.leave(run)
+                    return answer
+                if answer is admission.STANDS_ANEW:
+                    self.watching.to_the_end(place)
+                if not await wait_until(woken, until):
+                    await self.leave(run)
+                    return Refused(Refusal.WAIT_OVER, f"its turn did not come within {run.policy.gate.wait_s:g} s")
+
+    async def leave(self, run: Standing) -> None:
+        self._came.pop(run.run_id, None)
+        run.holds_permit = False
+        try:
+            await self.database.run(admission.leave, self._asking(run))
+        except StoreUnavailable as error:
+            self._miss("a place could not be given up", error)
+        self._wake_others(run)
+
+    # --- the attempt
+
+    async def begin(self, run: Standing) -> Refused | None:
+        began = await self.database.run(admission.begin, self._asking(run), self.host, self.moment())
+        self._tell_breaker(run, began.breaker)
+        if began.refused is not None:
+            run.holds_permit = False
+            self._wake_others(run)
+            refused = self._on_our_clock(began.refused)
+            assert isinstance(refused, Refused), "it was one"
+            return refused
+        run.fence, run.admitted = began.fence, Admitted(began.generation, began.trial)
+        run.number += 1
+        run.retry_reserved = False
+        return None
+
+    async def record(self, run: Standing, failed: Failed | None, receipt: Receipt, stopped: Reason | None) -> Verdict:
+        tokens = run.tokens if run.never_launched and run.number > 1 else None
+        asked = (self._asking(run), run, failed, receipt, stopped, tokens, self.host)
+        run.holds_permit = False
+        try:
+            recorded = await self._late.try_now(outcome.record_attempt, *asked)
+        except StoreUnavailable as error:
+            self._miss(f"the end of an attempt of {run.session!r} is not written yet", error)
+            run.is_written = False
+            self._late.add(run, record_late, asked, partial(self._late_is_written, run, receipt))
+            return without_a_store(failed, receipt, stopped)
+        verdict: Verdict = recorded.verdict
+        if isinstance(verdict, Retry):
+            run.retry_reserved, run.tokens = True, recorded.tokens
+            verdict = verdict._replace(at=verdict.at - self.ahead_s())
+        else:
+            self._over(run)
+        self._heed(run, receipt, recorded)
+        return verdict
+
+    def _heed(self, run: Standing, receipt: Receipt, recorded: Recorded) -> None:
+        """Tell what the end of an attempt has changed."""
+        changed = recorded.breaker
+        self._tell_breaker(run, changed)
+        if recorded.quarantined and isinstance(receipt, Unknown):
+            self._tell(SessionQuarantined(run.session, run.run_id, self.clock.wall(), receipt))
+        self._wake_others(run, everybody=recorded.quarantined or (changed is not None and changed.is_one))
+
+    async def end(self, run: Standing, ending: Ending) -> None:
+        asked = (self._asking(run), ending, self.host)
+        try:
+            changed = await self.database.run(outcome.end_run, *asked, self.moment())
+        except StoreUnavailable as error:  # what it came to stands; what it had comes back later
+            self._miss(f"the end of a run of {run.session!r} is not written yet", error)
+            self._late.add(run, outcome.end_run, asked, partial(self._ended, run))
+        else:
+            self._ended(run, changed)
+
+    def _ended(self, run: Standing, changed: Changed | None) -> None:
+        run.retry_reserved = False
+        self._tell_breaker(run, changed)
+        self._over(run)
+        self._wake_others(run, everybody=run.number > 0)
+
+    def _wake_others(self, run: Standing, *, everybody: bool = False) -> None:
+        self.watching.wake(run.session, everybody=everybody)
+        self.watching.wake(ledger.HOST)
+
+    def _late_is_written(self, run: Standing, receipt: Receipt, recorded: Recorded) -> None:
+        """Its end is in the database at last: it holds its session no more."""
+        run.is_written = True
+        if run.when_written is not None:
+            run.when_written()
+            run.when_written = None
+        self._over(run)
+        self._heed(run, receipt, recorded)
+
+    async def end_undriven(self, run_id: str) -> None:
+        """End a run of ours that nobody carries out: one of its calls had happened, though it was told it failed."""
+        if await self.database.run(lost.end_undriven, run_id, self.owner, self.moment()):
+            _log.warning("run %s was under way, and nobody carried it out: it is ended", run_id)
+            self.watching.wake_all()
+
+    def _over(self, run: Standing) -> None:
+        self._came.pop(run.run_id, None)
+        self.standing.pop(run.run_id, None)
+        self._retention.run_ended()
+
+    # --- the host's slots
+
+    async def slot(self, run: Standing, slots: int, rank: int, until: float | None) -> bool:
+        with self.watching.in_line(ledger.HOST, self.watching.next_place(rank)) as place:
+            while True:
+                woken = place.next_news()
+                if await self.database.run(hosting.take_slot, self._asking(run), slots, rank):
+                    return True
+                if not await wait_until(woken, until):
+                    return False
+
+    async def give_slot(self, run: Standing) -> None:
+        await self.database.run(hosting.give_slot, self._asking(run))
+        self.watching.wake(ledger.HOST)
+
+    # --- what lasts
+
+    async def breaker_moved(self, session: str, seen: State | None, until: float | None) -> None:
+        with self.watching.of_session(session) as place:
+            while True:
+                woken = place.next_news()
+                state, _ = await self.database.read(ledger.read, session)
+                seen = state if seen is None else seen
+                if state != seen:
+                    return
+                if not await wait_until(woken, until):
+                    return
+
+    async def lift(self, session: str, run_id: str) -> None:
+        if not self._late.lift_later(run_id):
+            await self.lift_now(session, run_id)
+
+    async def lift_now(self, session: str, run_id: str) -> None:
+        """Lift a quarantine that is written."""
+        if await self.database.run(lost.lift, session, run_id, self.owner):
+            self._tell(QuarantineLifted(session, run_id, self.clock.wall()))
+        self.watching.wake(session, everybody=True)
+
+    async def reset(self, session: str) -> None:
+        await self.database.run(operate.reset, session, self.owner)
+        self.watching.wake(session, everybody=True)
+
+    # --- what is told
+
+    def _tell_breaker(self, run: Standing, changed: Changed | None) -> None:
+        if changed is None or type(changed.after) is type(changed.before):
+            return
+        about = (run.session, run.run_id, self.clock.wall())
+        match changed.after:
+            case Open() as after:
+                self._tell(BreakerOpened(*about, after.until - self.clock.boottime(), after.trips))
+            case HalfOpen():
+                self._tell(BreakerHalfOpened(*about))
+            case Closed():
+                self._tell(BreakerClosed(*about))
+
+    def _tell(self, event: Event) -> None:
+        if self._events.listeners:
+            self._events.emit(event)
+
+    def _miss(self, what: str, error: StoreUnavailable) -> None:
+        self.missed += 1
+        _log.warning("%s: %s", what, error)
