@@ -1,4 +1,4 @@
-"""A caller that is cancelled at a place: where a cancellation strikes finds more than when."""
+"""A caller that is cancelled, or its process struck, at a place: where that happens finds more than when."""
 
 import asyncio
 import types
@@ -8,20 +8,45 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 WOKEN: Final = -1
-"""In `places`: cancel as the task is woken, in the instant between what it waited for and its own next step."""
+"""In `places`: strike as the task is woken, in the instant between what it waited for and its own next step."""
+
+
+def cancelled_at(
+    operation: Coroutine[Any, Any, T], places: Mapping[int, int], on_cancel: Callable[[], None] | None = None
+) -> Coroutine[Any, Any, T]:
+    """Await an operation, and cancel the running task at given places of it. `on_cancel` is told of each cancellation.
+
+    See `struck_at` for the places.
+    """
+    task = asyncio.current_task()
+    assert task is not None, "an operation is awaited in a task"
+
+    def strike() -> None:
+        if on_cancel is not None:
+            on_cancel()
+        task.cancel()
+
+    return struck_at(operation, places, strike)
+
+
+def struck_at(
+    operation: Coroutine[Any, Any, T], places: Mapping[int, int], strike: Callable[[], None]
+) -> Coroutine[Any, Any, T]:
+    """Await an operation, and do something at given places of it.
+
+    `places` goes from the number of a suspension (from 1, counted in this operation) to how many rounds of the loop
+    after its beginning it is struck; WOKEN: when it is about to go on. A place that is never reached, or an operation
+    that is over by then, is not struck.
+    """
+    struck: Any = _struck(operation, places, _Striking(strike))  # what types.coroutine makes is one where it counts
+    coroutine: Coroutine[Any, Any, T] = struck
+    return coroutine
 
 
 @types.coroutine
-def cancelled_at(
-    operation: Coroutine[Any, Any, T], places: Mapping[int, int], on_cancel: Callable[[], None] | None = None
+def _struck(
+    operation: Coroutine[Any, Any, T], places: Mapping[int, int], striking: "_Striking"
 ) -> Generator[Any, Any, T]:
-    """Await an operation, and cancel the running task at given places of it.
-
-    `places` goes from the number of a suspension (from 1, counted in this operation) to how many rounds of the loop
-    after its beginning the task is cancelled; WOKEN: when it is about to go on. A place that is never reached, or an
-    operation that is over by then, cancels nothing. `on_cancel` is told of each cancellation.
-    """
-    striking = _Striking(on_cancel)
     step: Callable[[Any], Any] = operation.send
     given: list[Any] = [None]  # popped into each step: nothing here may keep an exception alive
     nth = 0
@@ -48,16 +73,13 @@ def cancelled_at(
 
 
 class _Striking:
-    def __init__(self, on_cancel: Callable[[], None] | None) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "an operation is awaited in a task"
-        self.task: asyncio.Task[Any] = task
+    def __init__(self, blow: Callable[[], None]) -> None:
+        self.blow = blow
         self.loop = asyncio.get_running_loop()
-        self.on_cancel = on_cancel
         self.over = False
 
     def arrange(self, pending: Any, rounds: int) -> None:
-        """Cancel so many rounds from now; or as `pending` wakes the task: callbacks are called in order, ours first."""
+        """Strike so many rounds from now; or as `pending` wakes the task: callbacks are called in order, ours first."""
         if rounds != WOKEN:
             self._later(rounds)
         elif pending is None:
@@ -73,6 +95,4 @@ class _Striking:
 
     def strike(self) -> None:
         if not self.over:
-            if self.on_cancel is not None:
-                self.on_cancel()
-            self.task.cancel()
+            self.blow()

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 if TYPE_CHECKING:
-    from supervisor.testing.loop import VirtualLoop
+    from supervisor.testing.loop import Order, VirtualLoop
 
 START: Final = 1_000.0  # not 0, which code may take for "not set"
 WALL: Final = 1_767_225_600.0  # 2026-01-01T00:00:00Z
@@ -33,6 +33,10 @@ class VirtualClock:
 
     def now(self) -> float:
         """Return the moment, in seconds: what the loop's `time()` says."""
+        return self._moment
+
+    def boottime(self) -> float:
+        """Return the same: the virtual machine was booted at zero, and is never suspended."""
         return self._moment
 
     def wall(self) -> float:
@@ -62,12 +66,12 @@ class VirtualClock:
             raise RuntimeError("this clock has no loop yet: use clock.run(main()) or clock.new_loop()")
         return self._loops[-1]
 
-    def new_loop(self) -> "VirtualLoop":
+    def new_loop(self, order: "Order | None" = None) -> "VirtualLoop":
         """Return a new loop at this clock's moment: the `loop_factory` of an `asyncio.Runner`."""
         from supervisor.testing.loop import VirtualLoop  # a loop needs its clock first
 
         self._loops = [loop for loop in self._loops if not loop.is_closed()]
-        self._loops.append(VirtualLoop(self))
+        self._loops.append(VirtualLoop(self, order))
         return self._loops[-1]
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:

@@ -4,6 +4,7 @@ All moments and lengths are seconds; moments count from the beginning of the sim
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,72 @@ class Leave:
     at: float
 
 
+class Blow(StrEnum):
+    """What strikes a process in a transaction of its store."""
+
+    FAILS = "fails"  # the transaction, though it may have been committed
+    KILLED = "killed"
+    FROZEN = "frozen"
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """A blow in a process's nth transaction of a name, just before its commit, or `committed`: just after it.
+
+    `for_s` is how long a frozen process stays so; `times`, how many such transactions in a row fail.
+    """
+
+    process: str
+    transaction: str
+    nth: int
+    blow: Blow
+    committed: bool
+    for_s: float = 0.0
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """kill -9 of a process at a moment; with its `wardens`, as where its whole cgroup is killed."""
+
+    process: str
+    at: float
+    wardens: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KillPlace:
+    """kill -9 of the process whose caller a job is, in that one's nth suspension: as `CancelPlace`."""
+
+    job: str
+    nth: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """SIGSTOP of a process at a moment, SIGCONT `for_s` later."""
+
+    process: str
+    at: float
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FreezePlace:
+    """The same in a job's nth suspension."""
+
+    job: str
+    nth: int
+    rounds: int
+    for_s: float
+
+
 Fault = CancelPlace | CancelAt | StepWall | HoldLock | LowMemory | Reset | Leave
+
+
+ProcessFault = Strike | Kill | KillPlace | Freeze | FreezePlace
+"""What befalls processes, where there are several."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 from policies.policy import LockRule, Pids
 from supervisor.clock import Clock
 from supervisor.lock.session_lock import Busy, LockWait
+from supervisor.testing.process import PROCESS
 
 POLL_S: Final = 0.025
 
@@ -24,6 +25,9 @@ class _Holder:
     name: str
     since: float
     alive: bool | None = True
+
+    def die(self) -> None:
+        self.alive = False
 
 
 class MemoryLock:
@@ -46,7 +50,10 @@ class MemoryLock:
 
 
 class MemoryLockFiles:
-    """`supervisor.lock.session_lock.LockFiles` without a file system."""
+    """`supervisor.lock.session_lock.LockFiles` without a file system, for one process or all of a world.
+
+    The file of one that is killed stays, proved dead to whoever looks.
+    """
 
     def __init__(self, clock: Clock, listener: LockListener | None = None) -> None:
         self._clock = clock
@@ -70,7 +77,7 @@ class MemoryLockFiles:
         """It dies, and its file stays: proved dead to whoever looks."""
         holder = self._held.get(path)
         if holder is not None and holder.name == name:
-            holder.alive = False
+            holder.die()
 
     def orphan(self, path: Path, name: str) -> None:
         """Its warden is killed, and its file stays: nobody can judge whether what it started lives."""
@@ -88,7 +95,11 @@ class MemoryLockFiles:
     def take_now(self, path: Path, max_hold_s: float) -> MemoryLock | None:  # noqa: ARG002 - nobody else reads it
         if path in self._held:
             return None
-        holder = self._held[path] = _Holder("this process", self._clock.now())
+        process = PROCESS.get()
+        holder = _Holder("this process" if process is None else f"process {process.name}", self._clock.now())
+        self._held[path] = holder
+        if process is not None:
+            process.at_death(holder.die)
         lock = MemoryLock(self, path, holder)
         if self._listener is not None:
             self._listener.taken(lock)

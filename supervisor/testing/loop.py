@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, TypeVar, TypeVarTuple, Unpack
 
 from supervisor.testing.clock import VirtualClock
 from supervisor.testing.numbered import NumberedFuture, NumberedTask, OldestFirst
+from supervisor.testing.process import of_caller
 from supervisor.testing.stuck import Deadlock, Livelock, tasks_waiting
 from supervisor.testing.throttle import throttle_on_loop_time
 
@@ -125,7 +126,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._check_closed()
         if isnan(when):
             raise ValueError("a timer needs a moment, got nan")
-        timer = _Timer(when, callback, args, self, context)
+        timer = _Timer(when, callback, args, self, context if context is None else of_caller(context))
         heappush(self._timers, (when, next(self._timers_set), timer))
         timer._scheduled = True
         return timer

@@ -4,8 +4,8 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from supervisor.lock.life_file import Exited
 from supervisor.testing.tree_script import TreeScript
-from supervisor.tree.contract import Exited
 
 if TYPE_CHECKING:
     from supervisor.testing.streams import OutputOf

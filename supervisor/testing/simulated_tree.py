@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextvars import Context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from policies.failure import Kind
 from supervisor.errors import Failure
+from supervisor.lock.life_file import Death, Exited
+from supervisor.owner import RecordedTree
 from supervisor.testing.lock_files import MemoryLockFiles
+from supervisor.testing.process import PROCESS, of_nobody
 from supervisor.testing.simulated_warden import SimulatedWarden
 from supervisor.testing.tree_script import Happening, TreeScript
-from supervisor.tree.contract import Death, Exited, NotStarted, Program, RecordedTree, Started, TreeGone, TreeUnknown
+from supervisor.tree.contract import NotStarted, Program, Started, TreeGone, TreeUnknown
 
 if TYPE_CHECKING:
     from supervisor.testing.streams import OutputOf
@@ -32,10 +34,18 @@ class SimulatedTree:
     """
 
     def __init__(
-        self, recorded: RecordedTree, script: TreeScript, output: "OutputOf | None", pids: Iterator[int], tell: Tell
+        self,
+        recorded: RecordedTree,
+        script: TreeScript,
+        output: "OutputOf | None",
+        pids: Iterator[int],
+        tell: Tell,
+        *,
+        keeps_life: bool = False,
     ) -> None:
         self._loop = loop = asyncio.get_running_loop()
-        self._context = Context()  # what a warden does is done in nobody's name
+        self._supervisor = PROCESS.get()
+        self._context = of_nobody()  # a warden is a process of its own: it goes on whatever becomes of its supervisor
         self._recorded, self._pids, self._tell = recorded, pids, tell
         self._is_ready: asyncio.Future[bool] = loop.create_future()
         self._started: asyncio.Future[Started | NotStarted] = loop.create_future()
@@ -45,7 +55,13 @@ class SimulatedTree:
         self._program: Program | None = None
         self._is_forgotten = False
         self._warden = SimulatedWarden(
-            f"warden {recorded.pid}", script, output, loop.time, self._later, self._hear_of_warden
+            f"warden {recorded.pid}",
+            script,
+            output,
+            loop.time,
+            self._later,
+            self._hear_of_warden,
+            keeps_life=keeps_life,
         )
         self.script = script
         self.at: dict[Happening, float] = {}
@@ -176,6 +192,11 @@ class SimulatedTree:
             self._warden.stop(0.0)
         return self._warden.lives
 
+    def orphan(self) -> None:
+        """Its supervisor has died: end of file, before any order that is still under way."""
+        if self._warden.lives:
+            self._warden.abandon()
+
     def life(self) -> tuple[Death, Exited]:
         """Say what its life file does."""
         if not self._warden.has_life_file:
@@ -235,7 +256,14 @@ class SimulatedTree:
         self._warden.processes.close_output()
         self._happened(Happening.UNKNOWN if isinstance(outcome, TreeUnknown) else Happening.GONE)
         if self._is_forgotten:
+            self._forget_later()
+
+    def _forget_later(self) -> None:
+        """Its supervisor does that, where it still lives, as soon as it runs."""
+        if self._supervisor is None:
             self.forget()
+        else:
+            self._loop.call_soon(self.forget, context=self._supervisor.context())
 
 
 async def _result_of(future: "asyncio.Future[T]") -> T:

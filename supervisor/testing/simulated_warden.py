@@ -5,10 +5,11 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from supervisor.lock.life_file import Exited
 from supervisor.testing.lock_files import MemoryLockFiles
 from supervisor.testing.simulated_processes import Later, Processes
 from supervisor.testing.tree_script import Happening, TreeScript
-from supervisor.tree.contract import Exited, TreeGone
+from supervisor.tree.contract import TreeGone
 
 if TYPE_CHECKING:
     from supervisor.testing.streams import OutputOf
@@ -25,7 +26,10 @@ class SimulatedWarden:
         now: Callable[[], float],
         later: Later,
         hear: Callable[[Happening, Any], None],
+        *,
+        keeps_life: bool,
     ) -> None:
+        self._keeps_life = keeps_life
         self._script, self._now, self._later, self._hear = script, now, later, hear
         self._locks: MemoryLockFiles | None = None
         self._most_bytes: int | None = None
@@ -88,7 +92,8 @@ class SimulatedWarden:
         self._end_if_nothing_is_left()
 
     def abandon(self) -> None:
-        self._is_abandoned = True
+        """Go on without a supervisor: the life file goes too, unless a recovery is to read how the command ended."""
+        self._is_abandoned = not self._keeps_life
         self.stop(0.0)
 
     def die(self) -> None:
@@ -102,6 +107,7 @@ class SimulatedWarden:
     def _start(self) -> None:
         orders, self._orders = self._orders or [], None
         if not self.lives or self._kill_at is not None:  # told to stop before it came to this
+            self._end_if_nothing_is_left()
             return
         if self._script.cannot_start is not None:
             self._hear(Happening.NOT_STARTED, self._script.cannot_start)

@@ -2,6 +2,7 @@
 
 import random  # noqa: TID251 - seeded: the same seed is slow in the same places
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from policies.breaker import State
@@ -10,7 +11,7 @@ from policies.failure import Failed, Receipt
 from policies.verdict import Reason, Verdict
 from supervisor.clock import Clock
 from supervisor.events import Events
-from supervisor.store.contract import Refused, Standing, Store, Waiting
+from supervisor.store.contract import Ending, Refused, Standing, Store, Waiting
 from supervisor.tasks import Now, Pending
 from supervisor.testing.faults import Slowness
 
@@ -25,9 +26,16 @@ class SlowStore:
         self._slowness = slowness
         self._dice = random.Random(f"slow store {seed}")  # noqa: S311 - nothing here is secret
 
-    def open(self, clock: Clock, events: Events, host: Bucket | None) -> None:
+    @property
+    def alive(self) -> Path | None:
+        return self._inner.alive
+
+    def open(self, clock: Clock, events: Events, host: Bucket | None) -> Now[None]:
         self._clock = clock
-        self._inner.open(clock, events, host)
+        return self._inner.open(clock, events, host)
+
+    def close(self) -> Now[None]:
+        return self._inner.close()
 
     def arrive(self, run: Standing) -> Now[Refused | Waiting | None]:
         return self._answer(self._inner.arrive, run)
@@ -47,8 +55,16 @@ class SlowStore:
     def record(self, run: Standing, failed: Failed | None, receipt: Receipt, stopped: Reason | None) -> Now[Verdict]:
         return self._answer(self._inner.record, run, failed, receipt, stopped)
 
-    def end(self, run: Standing) -> Now[None]:
-        return self._answer(self._inner.end, run)
+    def end(self, run: Standing, ending: Ending) -> Now[None]:
+        return self._answer(self._inner.end, run, ending)
+
+    async def slot(self, run: Standing, slots: int, rank: int, until: float | None) -> bool:
+        await self._maybe_wait()
+        return await self._inner.slot(run, slots, rank, until)
+
+    async def give_slot(self, run: Standing) -> None:
+        await self._maybe_wait()
+        await self._inner.give_slot(run)
 
     async def breaker_moved(self, session: str, seen: State | None, until: float | None) -> None:
         await self._maybe_wait()

@@ -15,12 +15,15 @@ from typing import Final
 
 from policies.failure import Kind
 from supervisor.errors import Failure
+from supervisor.lock.life_file import Death, Exited
+from supervisor.owner import RecordedTree
 from supervisor.tasks import to_the_end
 from supervisor.testing.lock_files import MemoryLockFiles
+from supervisor.testing.process import PROCESS
 from supervisor.testing.simulated_tree import NOT_SEEN, SimulatedTree, Tell
 from supervisor.testing.streams import scripted
 from supervisor.testing.tree_script import Happening
-from supervisor.tree.contract import Death, Exited, LockWanted, RecordedTree, Streams
+from supervisor.tree.contract import LockWanted, Streams
 
 FIRST_PID: Final = 1 << 30
 """Beyond what Linux gives to a process: whoever looks one of ours up in /proc finds nothing."""
@@ -31,13 +34,20 @@ _DISMISSED_HAS_S: Final = 1.0  # as `supervisor.tree.launcher` has it
 class SimulatedLauncher:
     """See `tree.contract.Launcher`. What a tree does is in the script that its streams carry (`SimulatedCommand`).
 
+    One serves all processes of a world: a tree whose supervisor dies is stopped by its warden. `keep_life` is
+    `SystemLauncher`'s: its life file stays then, too.
     `locks` are needed where trees hold locks. `trees` has every tree, in the order in which their wardens were
     started; `tell` is called with each tree and what has happened to it, in the same step.
     """
 
     def __init__(
-        self, locks: MemoryLockFiles | None = None, tell: Callable[[SimulatedTree, Happening], None] | None = None
+        self,
+        locks: MemoryLockFiles | None = None,
+        tell: Callable[[SimulatedTree, Happening], None] | None = None,
+        *,
+        keep_life: bool = False,
     ) -> None:
+        self._keep_life = keep_life
         self._locks = locks
         self._tell: Tell = tell or (lambda *_: None)
         self._pids = count(FIRST_PID)
@@ -50,8 +60,18 @@ class SimulatedLauncher:
         if script.cannot_park:
             raise Failure(Kind.ERROR, script.cannot_park)
         pid = next(self._pids)
-        tree = SimulatedTree(RecordedTree(pid, pid, Path(f"/alive/{pid}")), script, output, self._pids, self._tell)
+        tree = SimulatedTree(
+            RecordedTree(pid, pid, Path(f"/alive/{pid}")),
+            script,
+            output,
+            self._pids,
+            self._tell,
+            keeps_life=self._keep_life,
+        )
         self.trees.append(tree)
+        process = PROCESS.get()
+        if process is not None:
+            process.at_death(tree.orphan)
         tree.spawn()
         try:
             await tree.ready()
@@ -75,7 +95,11 @@ class SimulatedLauncher:
         tree = self._of(recorded)
         return tree is not None and tree.signal()
 
-    def tree_gone(self, recorded: RecordedTree) -> tuple[Death, Exited]:
+    def tree_gone(
+        self,
+        recorded: RecordedTree,
+        renewed_at: float | None = None,  # noqa: ARG002 - no simulated container is started again
+    ) -> tuple[Death, Exited]:
         tree = self._of(recorded)
         return (Death.UNKNOWN, NOT_SEEN) if tree is None else tree.life()
 

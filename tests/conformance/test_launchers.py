@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import Failure
-from supervisor.tree.contract import Death, Exited, NotStarted, Tree, TreeGone, TreeUnknown
+from supervisor.lock.life_file import Death, Exited
+from supervisor.tree.contract import NotStarted, Tree, TreeGone, TreeUnknown
 from tests.conformance.launching import (
     DIES,
     ENDS,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pytest
@@ -16,12 +17,31 @@ from policies.policy import Policy
 from policies.verdict import Finish, GiveUp, Quarantine, Reason, Retry, Verdict
 from supervisor.clock import Clock, clock_of
 from supervisor.events import Events
-from supervisor.store.contract import Refused, Standing, Store, Waiting
+from supervisor.report import Status
+from supervisor.store.contract import Ending, Refused, Standing, Store, Waiting
 from supervisor.store.memory import MemoryStore
+from supervisor.store.sqlite.store import SqliteStore
 from supervisor.tasks import Now, Pending
-from supervisor.testing import Recorded
+from supervisor.testing import InlineDatabase, Recorded, SharedFile, VirtualClock, World
 
-STORES: Final[dict[str, Callable[[], Store]]] = {"memory": MemoryStore}
+
+def _sqlite() -> Store:
+    """The real SQL, on a virtual clock."""
+    process = World(VirtualClock()).process("one")
+    return SqliteStore(Path("/state/state.db"), database=InlineDatabase(SharedFile(), process), make_life=SomeLife)
+
+
+class SomeLife:
+    """A life file that nobody judges by."""
+
+    def __init__(self, alive: Path, nonce: str, _: float) -> None:
+        self.path = alive / nonce
+
+    def close(self) -> None: ...
+
+
+STORES: Final[dict[str, Callable[[], Store]]] = {"memory": MemoryStore, "sqlite": _sqlite}
+CANCELLED: Final = Ending(Status.CANCELLED, Reason.CANCELLED)
 
 NO_WAIT: Final = Backoff(Strategy.CONSTANT, base_s=0.0)
 NEVER_OPENS: Final = Breaker(failures=10**9, minimum=10**9)
@@ -103,7 +123,7 @@ class Bench:
         await self.settle()
 
     async def end(self, run: Run) -> None:
-        await answered(self.store.end(run))
+        await answered(self.store.end(run, CANCELLED))
         await self.settle()
 
 
@@ -114,14 +134,14 @@ def make_store(request: pytest.FixtureRequest) -> Callable[[], Store]:
 
 @pytest.fixture
 async def bench(make_store: Callable[[], Store]) -> Bench:
-    return opened(make_store)
+    return await opened(make_store)
 
 
-def opened(make_store: Callable[[], Store], host: Bucket | None = None) -> Bench:
+async def opened(make_store: Callable[[], Store], host: Bucket | None = None) -> Bench:
     clock, events, recorded = clock_of(asyncio.get_running_loop()), Events(), Recorded()
     events.on(recorded, 1000)
     store = make_store()
-    store.open(clock, events, host)
+    await answered(store.open(clock, events, host))
     return Bench(store, clock, recorded)
 
 
@@ -518,13 +538,13 @@ async def test_runs_of_a_session_draw_their_retries_from_one_bucket(bench: Bench
 
 
 async def test_the_host_s_bucket_is_one_for_all_sessions(make_store: Callable[[], Store]) -> None:
-    bench = opened(make_store, Bucket(capacity=1.0, refill=0.0, deposit=0.0))
+    bench = await opened(make_store, Bucket(capacity=1.0, refill=0.0, deposit=0.0))
     assert isinstance(await bench.attempt(Run("a", policy(), "one"), ERROR), Retry)
     assert await bench.attempt(Run("b", policy(), "two"), ERROR) == GiveUp(Reason.HOST_BUDGET)
 
 
 async def test_a_retry_that_is_not_launched_gives_its_tokens_back_once(make_store: Callable[[], Store]) -> None:
-    bench = opened(make_store, Bucket(capacity=2.0, refill=0.0, deposit=0.0))
+    bench = await opened(make_store, Bucket(capacity=2.0, refill=0.0, deposit=0.0))
     rules = policy(budget=TWO_TOKENS)
     spends, gives_back = Run("spends", rules), Run("gives back", rules)
     assert isinstance(await bench.attempt(spends, ERROR), Retry)
@@ -536,7 +556,7 @@ async def test_a_retry_that_is_not_launched_gives_its_tokens_back_once(make_stor
 
 
 async def test_a_retry_that_was_begun_and_never_launched_gives_its_tokens_back(make_store: Callable[[], Store]) -> None:
-    bench = opened(make_store, Bucket(capacity=1.0, refill=0.0, deposit=0.0))
+    bench = await opened(make_store, Bucket(capacity=1.0, refill=0.0, deposit=0.0))
     rules = policy(budget=TWO_TOKENS)
     parent = Run("parent", policy(), "parent")
     await bench.enter(parent)
@@ -551,7 +571,7 @@ async def test_a_retry_that_was_begun_and_never_launched_gives_its_tokens_back(m
 
 
 async def test_a_launched_retry_gives_nothing_back_at_its_end(make_store: Callable[[], Store]) -> None:
-    bench = opened(make_store, Bucket(capacity=1.0, refill=0.0, deposit=0.0))
+    bench = await opened(make_store, Bucket(capacity=1.0, refill=0.0, deposit=0.0))
     run = Run("a", policy())
     assert isinstance(await bench.attempt(run, ERROR), Retry)
     await bench.enter(run)
@@ -601,7 +621,6 @@ async def test_a_child_s_retries_are_taken_from_every_run_above_it(bench: Bench)
     await bench.enter(middle)
     child = Run("child", policy(budget=Budget(attempts=9)), "child", parent=middle)
     assert isinstance(await bench.attempt(child, ERROR), Retry)
-    assert (middle.retries_below, top.retries_below) == (1, 1)
     assert await bench.attempt(child, ERROR) == GiveUp(Reason.PARENT_BUDGET)
     assert await bench.record(top, ERROR) == GiveUp(Reason.ATTEMPTS)
 
@@ -610,14 +629,15 @@ async def test_a_child_s_retries_are_taken_from_every_run_above_it(bench: Bench)
 async def test_a_child_s_retry_that_is_not_launched_is_given_back_to_its_parent_once(
     bench: Bench, tokens: float
 ) -> None:
-    parent = Run("parent", policy(), "parent")
+    parent = Run("parent", policy(budget=Budget(attempts=2)), "parent")
     await bench.enter(parent)
     kinds = {Kind.ERROR: Effect(retried=True, counts=False, tokens=tokens)}
-    child = Run("child", policy(kinds=kinds), "child", parent=parent)
-    assert isinstance(await bench.attempt(child, ERROR), Retry)
-    await bench.end(child)
-    await bench.end(child)
-    assert parent.retries_below == 0
+    first, second, third = (Run(name, policy(kinds=kinds), name, parent=parent) for name in ("1", "2", "3"))
+    assert isinstance(await bench.attempt(first, ERROR), Retry)
+    await bench.end(first)
+    await bench.end(first)
+    assert isinstance(await bench.attempt(second, ERROR), Retry)
+    assert await bench.attempt(third, ERROR) == GiveUp(Reason.PARENT_BUDGET)
 
 
 # --- quarantine
@@ -721,3 +741,13 @@ async def test_reset_wakes_who_waits_for_the_breaker(bench: Bench) -> None:
     await bench.settle()
     await bench.store.reset("s")
     await moved
+
+
+async def test_tokens_stay_spent_when_a_breaker_lets_its_trial_through(bench: Bench) -> None:
+    budget = Budget(attempts=3, session=Bucket(capacity=1, refill=0.0, deposit=0.0))
+    policy = Policy(budget=budget, backoff=NO_WAIT, breaker=Breaker(failures=2, cooldown_s=10.0))
+    spends = Run("spends", policy)
+    assert isinstance(await bench.attempt(spends, ERROR), Retry)
+    assert await bench.attempt(spends, ERROR) == GiveUp(Reason.SESSION_BUDGET)
+    await bench.clock.sleep(15.0)
+    assert await bench.attempt(Run("trial", policy), ERROR) == GiveUp(Reason.SESSION_BUDGET)

@@ -12,7 +12,7 @@ from policies.gate import Overlap
 from supervisor import Attempt, Status, Supervisor
 from supervisor.clock import clock_of
 from supervisor.settings.values import Limits, Settings
-from supervisor.store.contract import Refused, Standing
+from supervisor.store.contract import Ending, Refused, Standing
 from supervisor.store.memory import MemoryStore
 from supervisor.tasks import Now
 from supervisor.testing import ScriptedWork, fails, hangs, never_awaits, succeeds
@@ -371,7 +371,7 @@ async def test_what_breaks_a_run_comes_out_also_where_its_end_cannot_be_stored()
         def arrive(self, run: Standing) -> Any:
             raise OSError("the store is gone")
 
-        def end(self, run: Standing) -> None:
+        def end(self, run: Standing, ending: Ending) -> None:
             raise OSError("the store is still gone")
 
     async with Supervisor(store=Gone()) as supervisor:
@@ -382,7 +382,7 @@ async def test_what_breaks_a_run_comes_out_also_where_its_end_cannot_be_stored()
 
 async def test_a_run_that_is_over_can_be_replaced_though_the_store_was_not_told() -> None:
     class Forgets(MemoryStore):
-        def end(self, run: Standing) -> None:
+        def end(self, run: Standing, ending: Ending) -> None:
             """Nobody is told."""
 
     async with Supervisor(store=Forgets()) as supervisor:

@@ -15,7 +15,7 @@ from policies.policy import Policy
 from policies.verdict import GiveUp, Reason, Retry
 from supervisor.clock import clock_of
 from supervisor.events import Events
-from supervisor.store.contract import Refused, Standing, Waiting
+from supervisor.store.contract import SUCCEEDED, Refused, Standing, Waiting
 from supervisor.store.memory import FORGET_AFTER_S, MemoryStore
 
 NO_WAIT = Backoff(Strategy.CONSTANT, base_s=0.0)
@@ -186,7 +186,7 @@ async def test_a_late_leave_touches_no_session_that_uses_the_object_now(store: M
     store.leave(a)
     store.arrive(b)
     store.leave(a)
-    store.end(a)
+    store.end(a, SUCCEEDED)
     assert b.holds_permit
     assert isinstance(store.arrive(Run("two")), Waiting)
 
@@ -205,7 +205,7 @@ def many(store: MemoryStore, policy: Policy, kind: Kind, name: str, count: int =
         if run.retry_reserved:  # launched, or its tokens would come back
             store.arrive(run)
             store.begin(run)
-        store.end(run)
+        store.end(run, SUCCEEDED)
 
 
 @pytest.mark.parametrize(
@@ -253,14 +253,14 @@ async def test_a_half_open_breaker_that_nobody_tries_is_forgotten_too_and_no_soo
     for n in range(3000):
         first = Run(f"old {n}", rules)
         attempt(store, first, Kind.AUTH)
-        store.end(first)
+        store.end(first, SUCCEEDED)
     await sleep(2.0)
     attempt(store, Run("old 0", rules), Kind.AUTH)
     await sleep(3.0)
     for n in range(3000):
         trial = Run(f"old {n}", rules)
         attempt(store, trial, Kind.CANCELLED)  # uncounted: it stays half open
-        store.end(trial)
+        store.end(trial, SUCCEEDED)
     assert isinstance(store._breakers["old 0"], HalfOpen)
     many(store, OPENS, Kind.ERROR, "new", 10_000)
     trial = Run("old 0", rules)

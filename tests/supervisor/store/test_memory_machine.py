@@ -17,7 +17,7 @@ from policies.gate import Gate, Overlap
 from policies.policy import Policy
 from policies.verdict import GiveUp, Quarantine, Reason, Retry
 from supervisor.events import Events
-from supervisor.store.contract import Refused, Standing, Waiting
+from supervisor.store.contract import SUCCEEDED, Refused, Standing, Waiting
 from supervisor.store.memory import MemoryStore
 from supervisor.testing import virtual_clock
 
@@ -226,7 +226,7 @@ class Machine(RuleBasedStateMachine):
         if run.number:
             if run.retry_reserved:
                 self.spent[run.session] = max(0, self.spent[run.session] - 1)
-            self.store.end(run)
+            self.store.end(run, SUCCEEDED)
         self.over(run)
 
     def over(self, run: Run) -> None:
