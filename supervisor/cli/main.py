@@ -1,5 +1,6 @@
 """The `turnkeeper` command: which subcommands there are, and how an error becomes a message and an exit status."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -7,10 +8,11 @@ from typing import Any
 
 import click
 
-from supervisor.cli import check, run
+from supervisor.cli import check, locks, operate, run, runs, status
 from supervisor.cli.exit_status import ExitStatus
 from supervisor.cli.report_file import CannotCreate
-from supervisor.errors import SettingsError
+from supervisor.errors import SettingsError, StoreUnavailable
+from supervisor.os_error import reason_of
 
 
 def _print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's
@@ -33,7 +35,20 @@ def app() -> None:
     """Runs agent turns: attempt over, session free, and only then a verdict."""
 
 
-for command in (run.run, check.check, check.init, check.schema):
+for command in (
+    run.run,
+    status.status,
+    runs.runs,
+    runs.show,
+    operate.reset,
+    operate.pause,
+    operate.resume,
+    operate.stop,
+    locks.locks,
+    check.check,
+    check.init,
+    check.schema,
+):
     app.add_command(command)
 
 
@@ -50,24 +65,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         number = "one problem" if len(error.problems) == 1 else f"{len(error.problems)} problems"
         print(f"turnkeeper: {number} in {error}", file=sys.stderr)
         return ExitStatus.SETTINGS
-    except CannotCreate as error:
-        print(f"turnkeeper: {error}; nothing was started", file=sys.stderr)
-        return ExitStatus.CANNOT_CREATE
+    except (StoreUnavailable, CannotCreate) as error:
+        return _cannot_start(error)
     except click.ClickException as error:
         return _usage(error)
     except (KeyboardInterrupt, click.Abort):
         return ExitStatus.INTERRUPTED
     except OSError as error:
-        return _cannot_print(error)
+        return _no_descriptors(error) if error.errno == errno.EMFILE else _cannot_print(error)
     except SystemExit:  # click ends so when the reader of standard output is gone
         return ExitStatus.IO
     return status if isinstance(status, int) else ExitStatus.OK
+
+
+def _cannot_start(error: StoreUnavailable | CannotCreate) -> int:
+    if isinstance(error, StoreUnavailable):
+        print(f"turnkeeper: {error}", file=sys.stderr)
+        return ExitStatus.UNAVAILABLE
+    print(f"turnkeeper: {error}; nothing was started", file=sys.stderr)
+    return ExitStatus.CANNOT_CREATE
 
 
 def _usage(error: Any) -> int:
     command = "turnkeeper" if error.ctx is None else error.ctx.command_path
     print(f"turnkeeper: {error.format_message()}\nTry `{command} --help`.", file=sys.stderr)
     return ExitStatus.USAGE
+
+
+def _no_descriptors(error: OSError) -> int:
+    """End where not even a module could be opened any more."""
+    print(f"turnkeeper: {reason_of(error)}", file=sys.stderr)
+    return ExitStatus.NOT_STARTED
 
 
 def _cannot_print(error: OSError) -> int:

@@ -10,10 +10,12 @@ import click
 from supervisor.cli.exit_status import ExitStatus
 from supervisor.cli.log_lines import LogFormat, LogLines
 from supervisor.cli.report_file import ReportFile
+from supervisor.cli.state import state_option, store_of
 
 if TYPE_CHECKING:
     from supervisor.report import RunReport
     from supervisor.settings.values import Settings
+    from supervisor.store.contract import Store
     from supervisor.supervisor import Supervisor
     from supervisor.work.nesting import OuterRun
 
@@ -25,6 +27,7 @@ _STOPPED_BY: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @click.option("--session", "-s", metavar="KEY", required=True, help="Whose turn it is: turns of one never overlap.")
 @click.option("--policy", "-p", metavar="NAME", default="default", help="The rules, by their name in the settings.")
 @click.option("--settings", metavar="FILE", help="Else where `turnkeeper check` finds them.")
+@state_option
 @click.option("--lock", metavar="PATH", help="The session's file: PATH.lock is held during each attempt.")
 @click.option("--report", metavar="FILE", help="Write there, as one JSON object, how it went.")
 @click.option(
@@ -36,11 +39,12 @@ _STOPPED_BY: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 )
 @click.option("--log", type=click.Choice([*map(str, LogFormat)]), default="text", help="How stderr's log is written.")
 @click.option("--quiet", "-q", is_flag=True, help="Log only what went wrong.")
-def run(  # noqa: PLR0913 - the options
+def run(  # noqa: PLR0913, PLR0917 - the options
     command: tuple[str, ...],
     session: str,
     policy: str,
     settings: str | None,
+    state: str | None,
     lock: str | None,
     report: str | None,
     on_refused: int,
@@ -51,8 +55,9 @@ def run(  # noqa: PLR0913 - the options
     """Run a command under a policy: each attempt's whole process tree is proved gone before the next.
 
     The command's stdin, stdout and stderr are passed on as they are; the log goes to stderr. The exit status is the
-    command's own; 124: timed out or idle, 137: too much memory, 70: something may still live, 75: refused, try later,
-    71: the machine refused what it needs, 127 or 126: not found or not executable.
+    command's own; 124: timed out or idle, 137: too much memory, 70: something may still live, or it stood still for
+    so long that its session was taken from it, 75: refused, try later, 69: the state cannot be used, 71: the machine
+    refused what it needs, 127 or 126: not found or not executable.
     """
     from supervisor.settings.load import load_settings
 
@@ -63,9 +68,10 @@ def run(  # noqa: PLR0913 - the options
         raise click.UsageError("--lock needs the path of the session's file, got an empty one")
     found = load_settings(settings)
     _check(found, session, policy)
+    store = store_of(found, state)
     lines = LogLines(LogFormat(log), session, quiet=quiet, refusals_are_fine=on_refused == 0)
     with ReportFile(report) as to:
-        one = _Run(command, session, policy, lock, found, lines)
+        one = _Run(command, session, policy, lock, found, store, lines)
         return asyncio.run(one.to_its_end(to, on_refused))
 
 
@@ -90,12 +96,20 @@ class _Run:
     """One run, and the signals that end it."""
 
     def __init__(
-        self, argv: tuple[str, ...], session: str, policy: str, lock: str | None, settings: "Settings", log: LogLines
+        self,
+        argv: tuple[str, ...],
+        session: str,
+        policy: str,
+        lock: str | None,
+        settings: "Settings",
+        store: "Store",
+        log: LogLines,
     ) -> None:
         from supervisor.work.command import Command
 
         self._command = Command(argv, stdin=0, stdout=1, stderr=2)
         self._session, self._policy, self._lock, self._settings = session, policy, lock, settings
+        self._store = store
         self._log = log
         self._stopped_by: int | None = None
 
@@ -115,8 +129,9 @@ class _Run:
     async def _supervised(self) -> "RunReport":
         from supervisor.supervisor import Supervisor
 
-        async with Supervisor(self._settings, outer=self._outer()) as supervisor:
-            supervisor.on(self._log.tell)
+        supervisor = Supervisor(self._settings, store=self._store, outer=self._outer())
+        supervisor.on(self._log.tell)
+        async with supervisor:
             self._heed_signals(supervisor)
             return await supervisor.run_report(self._session, self._command, policy=self._policy, lock=self._lock)
 
@@ -147,6 +162,7 @@ class _Run:
 
 def exit_status(report: "RunReport", on_refused: int, stopped_by: int | None) -> int:
     """Return the exit status that says how a run ended: what may still live is never silenced."""
+    from policies.verdict import Reason
     from supervisor.report import Status
 
     match report.status:
@@ -156,8 +172,12 @@ def exit_status(report: "RunReport", on_refused: int, stopped_by: int | None) ->
             return ExitStatus.UNCONFIRMED
         case Status.REFUSED:
             return on_refused
+        case Status.CANCELLED if report.reason == Reason.PAUSED:
+            return ExitStatus.REFUSED
         case Status.CANCELLED:
-            return 128 + (stopped_by or signal.SIGINT)
+            return 128 + (stopped_by or signal.SIGTERM)  # another process has ended it
+        case Status.FAILED if report.reason == Reason.LOST:  # what its command came to is another's to say by now
+            return ExitStatus.UNCONFIRMED
         case Status.FAILED:
             return _of_failure(report)
 

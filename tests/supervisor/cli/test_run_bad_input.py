@@ -166,7 +166,8 @@ def test_a_full_disk_under_the_lock_is_71_and_starts_nothing(turnkeeper: Turnkee
 def test_a_full_disk_under_the_life_files_is_71_and_starts_nothing(turnkeeper: Turnkeeper) -> None:
     turnkeeper.rules("budget.attempts = 1")
     through = on_full_disk(turnkeeper.folder)
-    ended = turnkeeper.run(["touch", "started"], through=through, XDG_STATE_HOME=str(turnkeeper.folder / "full"))
+    full = str(turnkeeper.folder / "full")
+    ended = turnkeeper.run(["touch", "started"], "--state", "memory", through=through, XDG_STATE_HOME=full)
     assert (ended.status, ended.stdout) == (71, b"full/report.json\nold\n")
     assert "No space left on device" in turnkeeper.report["attempts"][0]["failure"]["message"]
     assert not (turnkeeper.folder / "started").exists()
@@ -213,8 +214,20 @@ def test_nothing_is_lost_either_of_a_command_that_leaves_a_daemon(turnkeeper: Tu
     until(lambda: not turnkeeper.processes(), "what was left ends")
 
 
-def test_too_few_descriptors_are_71_and_reported(turnkeeper: Turnkeeper) -> None:
+@pytest.mark.parametrize("limit", [8, 12, 16, 24])
+def test_too_few_descriptors_are_71_and_it_is_said_how_many_there_may_be(turnkeeper: Turnkeeper, limit: int) -> None:
     turnkeeper.rules("budget.attempts = 1")
-    ended = turnkeeper.run(["true"], through='ulimit -n 12; exec "$@"')
+    ended = turnkeeper.run(
+        ["true"], "--lock", "reports.jsonl", "--state", "memory", through=f'ulimit -n {limit}; exec "$@"'
+    )
     assert ended.status == 71
-    assert "Too many open files" in turnkeeper.report["attempts"][0]["failure"]["message"]
+    assert "Traceback" not in ended.stderr
+    words = f"Too many open files: this process may have {limit} at once; raise that limit (ulimit -n)"
+    assert words in ended.stderr
+    if limit == 24:  # with fewer, not even every part of Turnkeeper may have been loaded
+        assert words in turnkeeper.report["attempts"][0]["failure"]["message"]
+
+
+def test_a_few_dozen_descriptors_are_enough(turnkeeper: Turnkeeper) -> None:
+    ended = turnkeeper.run(["echo", "hi"], "--lock", "reports.jsonl", through='ulimit -n 40; exec "$@"')
+    assert (ended.status, ended.stdout) == (0, b"hi\n")

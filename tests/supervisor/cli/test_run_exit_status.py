@@ -180,7 +180,7 @@ def test_a_machine_that_refuses_a_life_file_ends_with_71_and_starts_nothing(
     turnkeeper: Turnkeeper, tmp_path: Path
 ) -> None:
     (tmp_path / "state").write_text("where the state folder should be")
-    ended = turnkeeper.run(["touch", "started"])
+    ended = turnkeeper.run(["touch", "started"], "--state", "memory")
     assert ended.status == 71
     [attempt] = turnkeeper.report["attempts"]
     assert attempt["failure"]["kind"] == "invalid"

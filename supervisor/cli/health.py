@@ -1,0 +1,44 @@
+"""Is the state well? For a container's health check: what speaks against it, in words."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from supervisor.cli.looking import life_of, look
+from supervisor.clock import SystemClock
+from supervisor.errors import StoreUnavailable
+from supervisor.log import seconds
+from supervisor.store.sqlite.overview import Session
+from supervisor.store.sqlite.reading import must_answer
+
+
+def reasons_against(path: Path, quarantine_alarm_s: float | None) -> Iterator[str]:
+    """Yield why the state is not healthy, if it is not. One that nobody has made yet is."""
+    try:
+        must_answer(path)
+        seen = look(path)
+    except StoreUnavailable as error:
+        yield str(error)
+        return
+    for session in () if seen is None else seen.sessions:
+        yield from _without_a_process(session)
+        if quarantine_alarm_s is not None:
+            yield from _quarantined(session, quarantine_alarm_s)
+
+
+def _without_a_process(session: Session) -> Iterator[str]:
+    for run in session.runs:
+        if run.holder is not None and life_of(run) == "dead":
+            yield (
+                f"run {run.run_id} of session {session.session!r} is under way, and process {run.holder.pid}, "
+                "which carried it out, is dead: the next run on this state ends it"
+            )
+
+
+def _quarantined(session: Session, alarm_s: float) -> Iterator[str]:
+    wall = SystemClock().wall()
+    for one in session.quarantines:
+        if (age_s := wall - one.since_wall) > alarm_s:
+            yield (
+                f"session {session.session!r} has been quarantined for {seconds(age_s)} by run {one.run_id}; "
+                f"may still live: {', '.join(one.alive)}"
+            )

@@ -1,0 +1,67 @@
+"""The state as the commands look at it: what is not at rest, and whose processes live."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from supervisor.settings.values import Settings
+    from supervisor.store.sqlite.overview import Overview, Session, UnderWay
+
+
+def look(path: "Path") -> "Overview | None":
+    """Return what is not at rest; None: there is no database yet. Raises StoreUnavailable."""
+    from supervisor.clock import SystemClock
+    from supervisor.owner import this_process
+    from supervisor.store.sqlite.overview import overview
+    from supervisor.store.sqlite.reading import reading
+
+    clock = SystemClock()
+    with reading(path) as database:
+        if database is None:
+            return None
+        return overview(database, this_process().boot_id, clock.boottime(), clock.wall())
+
+
+def life_of(run: "UnderWay") -> str:
+    """Return whether the process lives that carries a run out: alive, dead, or unknown."""
+    from pathlib import Path
+
+    from supervisor.lock.life_file import Death, RecordedOwner, owner_death
+
+    if run.holder is None:
+        return "unknown"
+    death = owner_death(RecordedOwner(run.holder.id, Path(run.holder.life), run.holder.renewed_at))
+    return {Death.ALIVE: "alive", Death.GONE: "dead", Death.UNKNOWN: "unknown"}[death]
+
+
+def conditions(session: "Session") -> list[str]:
+    """Return, in words, what a session is."""
+    from policies.breaker import Closed
+    from supervisor.store.sqlite.history import under_way
+
+    states = {under_way(run.state) for run in session.runs}
+    words: list[str] = [word for word in ("running", "waiting", "backoff") if word in states]
+    if not isinstance(session.breaker, Closed):
+        words.append(breaker_name(session))
+    if session.quarantines:
+        words.append("quarantined")
+    if session.paused_wall is not None:
+        words.append("paused")
+    return words
+
+
+def host_left(seen: "Overview | None", settings: "Settings") -> float:
+    """Return the tokens left in the host's bucket, where there is one."""
+    from policies.budget import Tokens, left
+
+    rule = settings.limits.retries
+    assert rule is not None, "there is one"
+    return rule.capacity if seen is None else left(rule, Tokens(seen.host_spent, seen.host_spent_at), seen.now_at)
+
+
+def breaker_name(session: "Session") -> str:
+    """Return what a breaker is that is not closed."""
+    from policies.breaker import Open
+
+    return "open" if isinstance(session.breaker, Open) else "half_open"

@@ -1,0 +1,184 @@
+"""`turnkeeper reset`, `pause`, `resume` and `stop`: what an operator does to sessions, in whatever process they run.
+
+Each opens the state as every process does, with a row and a life file of its own: after a reboot the first to write
+moves the moments that are written there, and whoever ends a dead process's run must be seen to live meanwhile.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from supervisor.cli.exit_status import ExitStatus
+from supervisor.cli.shared_state import must_be_a_session, note, print_json, say, shared_options, shared_state
+
+if TYPE_CHECKING:
+    from supervisor.settings.values import Settings
+    from supervisor.store.sqlite.operate import Stands
+    from supervisor.store.sqlite.store import SqliteStore
+
+all_option = click.option("--all", "every", is_flag=True, help="Every session, also those that are not known yet.")
+
+
+@click.command()
+@click.argument("session")
+@shared_options
+def reset(session: str, settings: str | None, state: str | None, *, as_json: bool) -> int:
+    """Forget a session's breaker, spent tokens and quarantine: you say that it is well."""
+    from supervisor.store.sqlite import operate
+    from supervisor.store.sqlite.reading import is_there
+
+    must_be_a_session(session)
+    found, store = shared_state(settings, state)
+    if not is_there(store.path):
+        return _nothing(session, as_json=as_json)
+
+    async def act() -> "Stands":
+        stood = await store.database.read(operate.stands, session)
+        await store.reset(session)
+        return stood
+
+    stood = asyncio.run(_opened(found, store, act))
+    from supervisor.cli.words import breaker_words
+
+    alive = [what for left in stood.quarantines for what in left.alive]
+    breaker = breaker_words(stood.breaker)
+    if as_json:
+        print_json({"session": session, "breaker": breaker, "tokens_spent": stood.tokens.spent, "alive": alive})
+        return ExitStatus.OK
+    if not stood.is_known:
+        say(f"nothing is known of {_named(session)}")
+        return ExitStatus.OK
+    say(f"session {session!r} is reset: its breaker was {breaker}, {stood.tokens.spent:.1f} tokens were spent")
+    if stood.quarantines:
+        say(f"it was quarantined, and what may still live is yours to end: {', '.join(alive)}")
+    for lock in dict.fromkeys(left.lock for left in stood.quarantines if left.lock is not None):
+        if os.path.lexists(f"{lock}.lock"):
+            say(f"its lock file stays: {lock}.lock; remove it when that is ended (`turnkeeper locks` says whose it is)")
+    return ExitStatus.OK
+
+
+def _nothing(session: str, *, as_json: bool) -> int:
+    if as_json:
+        print_json([])
+    else:
+        say(f"nothing is known of {_named(session)}: there is no state yet")
+    return ExitStatus.OK
+
+
+@click.command()
+@click.argument("session", required=False)
+@all_option
+@click.option("--now", is_flag=True, help="Stop what runs, too, and prove that it is gone.")
+@shared_options
+def pause(
+    session: str | None, settings: str | None, state: str | None, *, every: bool, now: bool, as_json: bool
+) -> int:
+    """Let nothing new start for a session, until `turnkeeper resume`: runs are refused with status 75, uncharged.
+
+    What runs is finished; with --now it is stopped. A run that waits to try again ends when it would.
+    """
+    from policies.verdict import Reason
+    from supervisor.cli.stopped import Stopped, tell_stopped
+    from supervisor.cli.stopped import stop as stop_runs
+    from supervisor.store.sqlite import operate
+
+    key = _key(session, every=every)
+    found, store = shared_state(settings, state)
+
+    async def act() -> Stopped:
+        await store.database.run(operate.pause, key, store.clock.wall(), store.owner)
+        store.watching.wake_all()
+        return await stop_runs(store, key, Reason.PAUSED) if now else Stopped([], [])
+
+    stopped = asyncio.run(_opened(found, store, act))
+    if not as_json:
+        say(f"{_named(key)} {'are' if every else 'is'} paused: nothing new starts until `turnkeeper resume`")
+    return tell_stopped(stopped, as_json=as_json)
+
+
+@click.command()
+@click.argument("session", required=False)
+@all_option
+@shared_options
+def resume(session: str | None, settings: str | None, state: str | None, *, every: bool, as_json: bool) -> int:
+    """Undo a pause. That of --all and that of one session are two: each is undone as it was made."""
+    from supervisor.store.sqlite import operate
+    from supervisor.store.sqlite.reading import is_there
+
+    key = _key(session, every=every)
+    found, store = shared_state(settings, state)
+    if not is_there(store.path):
+        return _nothing(key, as_json=as_json)
+
+    async def act() -> tuple[bool, list[str]]:
+        was_paused = await store.database.run(operate.resume, key, store.owner)
+        return was_paused, await store.database.read(operate.paused)
+
+    was_paused, paused = asyncio.run(_opened(found, store, act))
+    if as_json:
+        print_json({"session": session, "was_paused": was_paused, "still_paused": [one or "--all" for one in paused]})
+        return ExitStatus.OK
+    are = "are" if every else "is"
+    say(f"{_named(key)} {are} resumed" if was_paused else f"{_named(key)} {are} not paused")
+    if not every and "" in paused:
+        note("all sessions are paused, this one too, until `turnkeeper resume --all`")
+    if every and paused:
+        note(f"paused on their own, and still so: {', '.join(map(repr, paused))}")
+    return ExitStatus.OK
+
+
+@click.command()
+@click.argument("session")
+@shared_options
+def stop(session: str, settings: str | None, state: str | None, *, as_json: bool) -> int:
+    """End every run of a session, in whatever process it is, and prove that nothing is left of it.
+
+    The exit status is 70 where that cannot be proved.
+    """
+    from policies.verdict import Reason
+    from supervisor.cli.stopped import stop as stop_runs
+    from supervisor.cli.stopped import tell_stopped
+    from supervisor.store.sqlite.reading import is_there
+
+    must_be_a_session(session)
+    found, store = shared_state(settings, state)
+    if not is_there(store.path):
+        return _nothing(session, as_json=as_json)
+    stopped = asyncio.run(_opened(found, store, lambda: stop_runs(store, session, Reason.STOPPED)))
+    if not stopped.is_known and not as_json:
+        say(f"nothing is known of {_named(session)}")
+    elif not stopped.runs and not stopped.left and not as_json:
+        say(f"nothing of {_named(session)} is under way")
+    return tell_stopped(stopped, as_json=as_json)
+
+
+# --- what they share
+
+
+def _key(session: str | None, *, every: bool) -> str:
+    """Return the session; '' for all of them."""
+    if (session is None) == (not every):
+        raise click.UsageError("name a session, or --all")
+    if session is None:
+        return ""
+    must_be_a_session(session)
+    return session
+
+
+def _named(session: str) -> str:
+    return f"session {session!r}" if session else "all sessions"
+
+
+async def _opened(settings: "Settings", store: "SqliteStore", act: "Callable[[], Awaitable[Any]]") -> Any:
+    """Do something while the store is open."""
+    from supervisor.clock import SystemClock
+    from supervisor.events import Events
+
+    await store.open(SystemClock(), Events(), settings.limits.retries)
+    try:
+        return await act()
+    finally:
+        await store.close()
