@@ -5,13 +5,14 @@ from pathlib import Path
 
 from policies.failure import Failed, Gone, Kind, Receipt, Unknown
 from policies.verdict import Reason
+from supervisor.lock.life_file import Exited
 from supervisor.store.contract import Standing
 from supervisor.testing.lock_files import MemoryLockFiles
 from supervisor.testing.simulated_tree import SimulatedTree
 from supervisor.testing.tree_script import Happening
 from supervisor.testing.trees import SimulatedLauncher
-from supervisor.tree.contract import Exited, TreeGone
-from supervisor.work.command import PROOF_S
+from supervisor.tree.contract import TreeGone
+from supervisor.work.parked_command import PROOF_S
 from tests.simulation.facts import Facts, RunFacts, is_gone, is_unknown
 
 EPS = 1e-6

@@ -12,7 +12,9 @@ from policies.failure import Failed, Receipt
 from policies.policy import Policy
 from policies.verdict import Reason, Verdict
 from supervisor.clock import Clock
+from supervisor.lock.life_file import Death
 from supervisor.testing.lock_files import MemoryLock
+from supervisor.testing.process import Process
 from supervisor.testing.simulated_tree import SimulatedTree
 from supervisor.testing.tree_script import Happening
 from supervisor.testing.trees import FIRST_PID
@@ -69,6 +71,11 @@ def is_unknown(tree: SimulatedTree) -> bool:
     return isinstance(tree.outcome, TreeUnknown)
 
 
+def is_unproved(tree: SimulatedTree) -> bool:
+    """Say whether nobody but its supervisor can know that a tree is gone: its warden was killed, parked or not."""
+    return tree.life()[0] is Death.UNKNOWN
+
+
 @dataclass(slots=True)
 class Recorded:
     """One attempt, as the engine recorded it."""
@@ -85,7 +92,10 @@ class Recorded:
 
 @dataclass(slots=True, eq=False)
 class RunFacts:
-    """One run. `deadline` is the run's, its parents' counted in; `reserved` the tokens of a retry not yet launched."""
+    """One run. `deadline` is the run's, its parents' counted in; `reserved` the tokens of a retry not yet launched.
+
+    `process`: that carries it out, where there are several; `taken`: another process has ended an attempt of it.
+    """
 
     key: str
     session: str
@@ -114,12 +124,18 @@ class RunFacts:
     ended_at: float | None = None
     task: "weakref.ref[asyncio.Task[Any]] | None" = None  # of a subagent
     events: list[Any] = field(default_factory=list)
+    process: Process | None = None
+    taken: bool = False
 
     def is_over(self) -> bool:
         if self.ended_at is not None:
             return True
         task = None if self.task is None else self.task()
         return self.task is not None and (task is None or task.done())
+
+    def tree_of_runs(self) -> "list[RunFacts]":
+        """It and every run below it."""
+        return [self, *(each for child in self.children for each in child.tree_of_runs())]
 
     def line(self) -> "list[RunFacts]":
         """It and every run above it."""
@@ -145,6 +161,7 @@ class Facts:
         self.store: Any = None  # what keeps the state in the end: its numbers are facts too
         self.slack_s = 0.0  # what a slow store may add to any bound
         self.leaving_at: float | None = None
+        self.is_over = False  # nobody looks any more
         self._told: dict[str, list[Callable[..., None]]] = {}
 
     def watch(self, checker: object) -> None:
@@ -154,6 +171,8 @@ class Facts:
 
     def note(self, name: str, *args: Any, shown: str = "") -> None:
         """Write down what happened, and tell the checkers."""
+        if self.is_over:
+            return
         key = ""
         match args[:1]:
             case (RunFacts() as run,):
@@ -176,6 +195,8 @@ class Facts:
             run.deadline = min(run.deadline, run.parent.deadline)
 
     def violation(self, rule: str, text: str) -> None:
+        if self.is_over:
+            return
         line = f"{rule}: {text}"
         if len(self.violations) < 20:
             self.violations.append(line)

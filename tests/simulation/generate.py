@@ -23,13 +23,13 @@ RAISES = ("plain", "chained", "group", "stored", "cancelled", "base")
 
 
 def generate(seed: int) -> Scenario:
-    return _Generator(seed).scenario()
+    return Generator(seed).scenario()
 
 
-class _Generator:
-    def __init__(self, seed: int) -> None:
+class Generator:
+    def __init__(self, seed: int, thrown: int | str | None = None) -> None:
         self.seed = seed
-        self.dice = random.Random(seed)
+        self.dice = random.Random(seed if thrown is None else thrown)
         dice = self.dice
         self.grid_s = dice.choice((0.0, 0.0, 0.25, 0.5, 1.0))
         self.sessions = [f"s{n}" for n in range(dice.choice((1, 1, 2, 3)))]

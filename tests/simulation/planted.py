@@ -11,7 +11,7 @@ from unittest.mock import patch
 import policies.breaker
 import policies.verdict
 import supervisor.attempt
-import supervisor.recovery
+import supervisor.recovery.left_behind
 import supervisor.run
 import supervisor.steps.admit
 import supervisor.steps.host_limits
@@ -27,7 +27,7 @@ from policies.verdict import Reason, Verdict
 from supervisor.attempt import Attempt, Held
 from supervisor.steps.host_limits import HostLimits
 from supervisor.steps.running import Running
-from supervisor.store.contract import Refused, Standing, Waiting
+from supervisor.store.contract import Ending, Refused, Standing, Waiting
 from supervisor.store.memory import MemoryStore
 from supervisor.store.session_line import SessionLine
 from supervisor.tasks import settled, start_plain, wait_until
@@ -93,9 +93,9 @@ def _traffic_without_backoff(line: SessionLine) -> Traffic:
 class TokenKept(MemoryStore):
     """Cancelled in its backoff, a retry does not give its token back."""
 
-    def end(self, run: Standing) -> None:
+    def end(self, run: Standing, ending: Ending) -> None:
         with patch.object(self, "_give_back"):
-            super().end(run)
+            super().end(run, ending)
 
 
 class TokenKeptInBegin(MemoryStore):
@@ -275,7 +275,7 @@ def _guards_forgotten(self: Any, run: Standing, attempt: Attempt, left: Any) -> 
     _watch(self, run, attempt, left)
 
 
-_watch = supervisor.recovery.Recovery.watch
+_watch = supervisor.recovery.left_behind.Recovery.watch
 
 
 _due = policies.verdict._due
@@ -302,7 +302,7 @@ PLANTED: dict[str, Callable[[], Plant]] = {
     "the lock is let go while the work lives": lambda: Replaced((Attempt, "_keep", _unguarded)),
     "the exception is kept": lambda: Replaced((supervisor.run, "drop", _drop_kept)),
     "a quarantine is lifted by age": lambda: Replaced(
-        (supervisor.recovery.Recovery, "_lift_when_ended", _lift_at_once)
+        (supervisor.recovery.left_behind.Recovery, "_lift_when_ended", _lift_at_once)
     ),
     "a trial place leaks on an uncounted outcome": lambda: Replaced(
         (policies.breaker, "_record_half_open", _place_leaks)
@@ -323,7 +323,7 @@ PLANTED: dict[str, Callable[[], Plant]] = {
     "a slot that comes back is not handed out": lambda: Replaced((HostLimits, "leave", _slots_not_handed_out)),
     "the door stays shut": lambda: Replaced((HostLimits, "_reach_door", _door_stays_shut)),
     "locks of a quarantined session are never let go": lambda: Replaced(
-        (supervisor.recovery.Recovery, "watch", _guards_forgotten)
+        (supervisor.recovery.left_behind.Recovery, "watch", _guards_forgotten)
     ),
     "Retry-After is ignored": lambda: Replaced((policies.verdict, "_due", _retry_after_ignored)),
 }

@@ -12,7 +12,7 @@ from policies.budget import Bucket, Budget
 from policies.failure import DEFAULT_EFFECTS, Effect, Kind
 from policies.gate import Gate, Overlap
 from policies.policy import AttemptLimits, LockRule, Policy
-from supervisor.testing.faults import Fault, Slowness
+from supervisor.testing.faults import Fault, ProcessFault, Slowness
 from supervisor.testing.tree_script import TreeScript
 
 
@@ -91,7 +91,8 @@ class Play:
 class Job:
     """A run. `plays`: of its attempts in turn, the last for all that follow. `at` is when it is asked for.
 
-    Where there are `trees`, it is a command, and they are its attempts instead.
+    Where there are `trees`, it is a command, and they are its attempts instead. `process`: whose it is, where there are
+    several.
     """
 
     session: str
@@ -100,6 +101,7 @@ class Job:
     at: float = 0.0
     lock: str = ""
     trees: tuple[TreeScript, ...] = ()
+    process: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +154,23 @@ _NEVER_SLOW = Slowness()
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`running`, `starts` (count, period) and `host_bucket` (capacity, refill, deposit) are the host's limits."""
+    """`running`, `starts` (count, period) and `host_bucket` (capacity, refill, deposit) are the host's limits.
+
+    `turns` and `lease_s` are of a world of several processes: the share of turns that are drawn, and for how long one
+    may be silent.
+    """
 
     seed: int
     policies: tuple[Rules, ...]
     jobs: tuple[Job, ...]
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[Fault | ProcessFault, ...] = ()
     slowness: Slowness = _NEVER_SLOW
     running: int | None = None
     starts: tuple[int, float] | None = None
     memory: bool = False
     host_bucket: tuple[float, float, float] | None = None
+    turns: float = 0.0
+    lease_s: float = 0.0
 
 
 def _classes(union: Any) -> list[type]:
@@ -170,7 +178,8 @@ def _classes(union: Any) -> list[type]:
 
 
 _CLASSES = {
-    cls.__name__: cls for cls in (*_classes(Step), *_classes(Fault), Play, TreeScript, Job, Rules, Scenario, Slowness)
+    cls.__name__: cls
+    for cls in (*_classes(Step), *_classes(Fault | ProcessFault), Play, TreeScript, Job, Rules, Scenario, Slowness)
 }
 
 

@@ -4,13 +4,14 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from supervisor.testing.faults import CancelAt, CancelPlace, Fault, Slowness
+from supervisor.testing.faults import CancelAt, CancelPlace, Fault, FreezePlace, KillPlace, ProcessFault, Slowness
 from supervisor.testing.tree_script import TreeScript
 from tests.simulation.scenario import Agents, Job, Nested, Play, Rules, Scenario
 
 Fails = Callable[[Scenario], bool]
 
 MOST_TRIES = 3000
+_OF_A_JOB = CancelAt | CancelPlace | KillPlace | FreezePlace
 
 
 def shrink(scenario: Scenario, fails: Fails, tries: int = MOST_TRIES) -> Scenario:
@@ -36,7 +37,7 @@ def _smaller(scenario: Scenario) -> Iterator[Scenario]:
         yield _without_job(scenario, number)
     for number in range(len(scenario.faults)):
         yield replace(scenario, faults=scenario.faults[:number] + scenario.faults[number + 1 :])
-    for name in ("running", "starts", "host_bucket", "slowness", "memory"):
+    for name in ("running", "starts", "host_bucket", "slowness", "memory", "turns"):
         default = next(field.default for field in dataclasses.fields(scenario) if field.name == name)
         if getattr(scenario, name) != default:
             yield replace(scenario, **{name: default})
@@ -61,9 +62,9 @@ def _with(items: tuple[Any, ...], number: int, item: Any) -> tuple[Any, ...]:
 
 def _without_job(scenario: Scenario, number: int) -> Scenario:
     """Take one job out; faults name jobs by their place."""
-    faults: list[Fault] = []
+    faults: list[Fault | ProcessFault] = []
     for fault in scenario.faults:
-        if not isinstance(fault, CancelAt | CancelPlace) or int(fault.job) < number:
+        if not isinstance(fault, _OF_A_JOB) or int(fault.job) < number:
             faults.append(fault)
         elif int(fault.job) > number:
             faults.append(dataclasses.replace(fault, job=str(int(fault.job) - 1)))
@@ -94,6 +95,8 @@ def _simpler_job(job: Job) -> Iterator[Job]:
             yield replace(job, plays=job.plays[:number] + job.plays[number + 1 :])
     if job.at:
         yield replace(job, at=0.0)
+    if job.process > "a":
+        yield replace(job, process="a")
     for number, tree in enumerate(job.trees):
         yield replace(job, trees=job.trees[:number] + job.trees[number + 1 :])
         for field in dataclasses.fields(TreeScript):

@@ -19,7 +19,7 @@ from supervisor.settings.values import Limits, Settings
 from supervisor.store.memory import MemoryStore
 from supervisor.tasks import start_eager
 from supervisor.testing import VirtualClock
-from supervisor.testing.faults import CancelAt, CancelPlace, HoldLock, Leave, LowMemory, Reset, StepWall
+from supervisor.testing.faults import CancelAt, CancelPlace, HoldLock, LowMemory, Reset, StepWall
 from supervisor.testing.lock_files import MemoryLockFiles
 from supervisor.testing.numbered import NumberedTask
 from supervisor.testing.slow_store import SlowStore
@@ -181,7 +181,7 @@ class _Simulation:
                     loop.call_at(start + fault.at, self._reset, fault.session)
                 case CancelAt():
                     loop.call_at(start + fault.at, self._cancel, fault.job)
-                case CancelPlace() | Leave():
+                case _:  # of a place, of the end, or of a world of several processes
                     pass
         for number, job in enumerate(self.scenario.jobs):
             loop.call_at(start + job.at, self._begin, str(number), job)

@@ -15,13 +15,13 @@ from tests.simulation.simulate import simulate
 TOP = Path(__file__).parents[2]
 # A change of the engine may change them: `python tests/simulation/seeds.py SEED ...` prints each.
 DIGESTS = {
-    4: "a48be18fee7a503e",
-    17: "aa40c4e871e4168c",
-    28: "51ca10953104300c",
-    38: "127bd2a88926a4c1",
-    96: "1b3e1f0bf2208b32",
-    1831: "d0722af0238ab36d",
-    2718: "7a55f757a3edb9d3",
+    4: "ed08262fb8c90946",
+    17: "09e32c2443e75a92",
+    28: "00f43f29b9edd07b",
+    38: "8ad8904ba9c968d6",
+    96: "128937be38f156f3",
+    1831: "e30d5089d236d5aa",
+    2718: "f361f679696059d7",
 }
 SCENARIOS = "66fea89efeb43a9c"
 

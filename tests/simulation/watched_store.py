@@ -8,13 +8,15 @@ from policies.failure import Failed, Receipt
 from policies.verdict import Reason, Verdict
 from supervisor.clock import Clock
 from supervisor.events import Events
-from supervisor.store.contract import Refused, Standing, Waiting
+from supervisor.store.contract import Ending, Refused, Standing, Waiting
 from supervisor.store.memory import MemoryStore
 from tests.simulation.facts import WHO, Facts, RunFacts
 
 
 class WatchedStore:
     """Passes every call on. What is noted, is noted in the same step as the commit."""
+
+    alive = None
 
     def __init__(self, inner: MemoryStore, facts: Facts) -> None:
         self.inner = inner
@@ -23,6 +25,15 @@ class WatchedStore:
 
     def open(self, clock: Clock, events: Events, host: Bucket | None) -> None:
         self.inner.open(clock, events, host)
+
+    def close(self) -> None:
+        self.inner.close()
+
+    async def slot(self, run: Standing, slots: int, rank: int, until: float | None) -> bool:
+        return await self.inner.slot(run, slots, rank, until)
+
+    async def give_slot(self, run: Standing) -> None:
+        await self.inner.give_slot(run)
 
     def _who(self, run: Standing) -> RunFacts:
         who = self._facts.by_id.get(run.run_id)
@@ -70,9 +81,9 @@ class WatchedStore:
         self._note("recorded", who, run, verdict, shown=shown)
         return verdict
 
-    def end(self, run: Standing) -> None:
+    def end(self, run: Standing, ending: Ending) -> None:
         was_reserved, tokens = run.retry_reserved, run.tokens
-        self.inner.end(run)
+        self.inner.end(run, ending)
         if was_reserved and not run.retry_reserved:
             self._facts.note("gave_back", self._who(run), run, tokens, shown=f"{tokens:g}")
         self._note("ended", self._who(run), run)
