@@ -1,4 +1,7 @@
-"""kill -9 and SIGSTOP of `turnkeeper run`, its warden, both: nothing is left, the lock is free or rightly unknown."""
+"""kill -9 and SIGSTOP of `turnkeeper run`, its warden, both: nothing is left, the lock is free or rightly unknown.
+
+With state in memory: no later run recovers anything, what is left is what the kernel and the warden have left.
+"""
 
 import asyncio
 import json
@@ -22,6 +25,7 @@ from tests.supervisor.tree.trees import until
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(60)]
 
 SHAPES = str(Path(__file__).with_name("tree_shapes.py"))
+IN_MEMORY = ("--state", "memory")
 MOMENTS = ["lock_taken", "attempt_started", "running", "attempt_stopping"]
 
 
@@ -79,7 +83,7 @@ class Run(NamedTuple):
 def start(turnkeeper: Turnkeeper, moment: str, *shape: str) -> Run:
     """Start a run, and return at a moment of it."""
     command = [sys.executable, "-I", "-S", SHAPES, *(shape or ("ignorers", "5"))]
-    process = turnkeeper.start(command, "--lock", "reports.jsonl", "--log", "json")
+    process = turnkeeper.start(command, "--lock", "reports.jsonl", *IN_MEMORY, "--log", "json")
     assert process.stdout is not None
     assert process.stderr is not None
     lock = turnkeeper.folder / "reports.jsonl.lock"
@@ -184,7 +188,7 @@ def test_the_next_run_waits_for_the_tree_of_a_killed_one(turnkeeper: Turnkeeper)
     os.kill(run.warden, signal.SIGSTOP)
     run.kill()
     run.remove_draft()
-    next_one = turnkeeper.start(["cat", "reports.jsonl.lock"], "--lock", "reports.jsonl", "--log", "json")
+    next_one = turnkeeper.start(["cat", "reports.jsonl.lock"], "--lock", "reports.jsonl", *IN_MEMORY, "--log", "json")
     assert next_one.stderr is not None
     assert json.loads(next_one.stderr.readline())["event"] == "lock_waiting"
     os.kill(run.warden, signal.SIGCONT)

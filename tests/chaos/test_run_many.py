@@ -17,7 +17,7 @@ from tests.supervisor.work.commands import Commands, commands_in
 HERE = Path(__file__).parent
 RUNS = int(os.environ.get("COMMAND_RUNS", "200"))  # 10000 before a release
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(60 + RUNS // 10)]
+pytestmark = [pytest.mark.processes, pytest.mark.once, pytest.mark.timeout(60 + RUNS // 10)]
 
 
 @pytest.fixture
