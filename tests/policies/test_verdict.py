@@ -364,4 +364,5 @@ def test_words_in_reports_are_these() -> None:
     assert {*Reason} == {
         *("not_retried", "stdin_consumed", "attempts", "parent_budget", "session_budget", "host_budget"),
         *("cancelled", "replaced", "closed", "unconfirmed"),
+        *("stopped", "paused", "lost", "store_unavailable"),
     }

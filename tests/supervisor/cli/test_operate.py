@@ -130,7 +130,7 @@ def test_stop_ends_what_a_killed_process_had_under_way(turnkeeper: Turnkeeper, h
     host.wait()
     assert turnkeeper.run_as_it_is("status", "--healthy").status == 1
     [run] = told(turnkeeper, "stop", SESSION)
-    assert (run["status"], run["reason"]) == ("failed", "lost")
+    assert (run["status"], run["reason"]) == ("cancelled", "stopped")
     assert run["attempts"][0]["released"]["steps"] == ["its process is dead"]
     assert turnkeeper.run_as_it_is("status", "--healthy").status == 0
 
@@ -141,7 +141,7 @@ def test_stop_takes_the_command_of_a_process_that_stands_still_by_its_wardens_pr
     os.kill(process.pid, signal.SIGSTOP)
     try:
         [run] = told(turnkeeper, "stop", SESSION)
-        assert (run["status"], run["reason"]) == ("failed", "lost")
+        assert (run["status"], run["reason"]) == ("cancelled", "stopped")
         assert run["attempts"][0]["released"]["steps"] == [
             "its supervisor did not answer when it was told to stop",
             "its warden says that the tree is gone",
