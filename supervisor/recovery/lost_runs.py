@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from policies.failure import Failed, Gone, Kind, Receipt, Unknown, not_proved_dead
 from policies.policy import Pids
 from supervisor.clock import Clock
-from supervisor.errors import StoreUnavailable
+from supervisor.errors import Failure, StoreUnavailable
 from supervisor.events import AttemptLost, Events, SessionQuarantined
 from supervisor.lock.life_file import Death, Exited, RecordedOwner
 from supervisor.lock.session_lock import LockFiles
@@ -176,7 +176,8 @@ class LostRuns:
         if attempt.tree is not None and isinstance(receipt, Gone) and attempt.tree.life is not None:
             _remove(attempt.tree.life)
         if attempt.lock is not None and isinstance(receipt, Gone):
-            await self._locks.judge(attempt.lock, Pids.UNKNOWN)  # it is reclaimed, if its holder is proved dead
+            with suppress(Failure, OSError):  # its folder may be gone by now
+                await self._locks.judge(attempt.lock, Pids.UNKNOWN)  # it is reclaimed, if its holder is proved dead
         return True
 
     async def _tree_gone(self, tree: RecordedTree, renewed_at: float) -> tuple[Death, Exited]:
