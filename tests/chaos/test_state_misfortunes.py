@@ -92,9 +92,7 @@ def test_a_damaged_state_is_never_overwritten(turnkeeper: Turnkeeper, state: Pat
 
 def test_a_file_where_the_folder_should_be(turnkeeper: Turnkeeper) -> None:
     (turnkeeper.folder / "file").write_text("")
-    assert_unavailable(
-        turnkeeper, "file/state.db", f"{turnkeeper.folder}/file: File exists", options=("--state", "file/state.db")
-    )
+    assert_unavailable(turnkeeper, "file/state.db", "Not a directory", options=("--state", "file/state.db"))
 
 
 def test_a_folder_that_is_missing_is_made_for_us_alone(turnkeeper: Turnkeeper) -> None:
