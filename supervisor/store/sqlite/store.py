@@ -196,8 +196,9 @@ class SqliteStore:
                 if isinstance(answer, Refused):
                     await self.leave(run)
                     return answer
-                if answer is admission.STANDS_ANEW:
+                if answer is admission.STANDS_ANEW:  # it may be first there: nobody else would tell it
                     self.watching.to_the_end(place)
+                    continue
                 if not await wait_until(woken, until):
                     await self.leave(run)
                     return Refused(Refusal.WAIT_OVER, f"its turn did not come within {run.policy.gate.wait_s:g} s")
