@@ -19,7 +19,7 @@ from tests.chaos.step_host import LEASE_S, PLACES, TRANSACTIONS
 from tests.chaos.test_kill_each_step import Killed, assert_nothing_missing, check, run_next
 from tests.supervisor.tree.trees import until
 
-ROUNDS = int(os.environ.get("FREEZE_ROUNDS", "0"))  # a longer run: CI makes none
+ROUNDS = int(os.environ.get("FREEZE_ROUNDS", "1"))
 
 pytestmark = [pytest.mark.processes, pytest.mark.once, pytest.mark.timeout(60 + 20 * ROUNDS)]
 
@@ -38,7 +38,6 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     assert "Traceback" not in (folder / "stderr").read_text()
 
 
-@pytest.mark.skipif(not ROUNDS, reason="a longer run: FREEZE_ROUNDS says how long")
 @pytest.mark.parametrize("step", [*AFTER, *PLACES])
 async def test_a_supervisor_that_stands_still_there(step: str, hosts: Hosts, tmp_path: Path) -> None:
     frozen = Killed(tmp_path, hosts)
