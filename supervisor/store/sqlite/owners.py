@@ -1,6 +1,6 @@
 """The processes that have the database open, as rows: each says where its life file is, and when it was last heard."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from supervisor.store.sqlite import ledger
 from supervisor.store.sqlite.asking import Connection, Moment
@@ -26,9 +26,10 @@ def register(database: Connection, owner: Owner, boot_id: str, moment: Moment) -
     return int(newest)
 
 
-def renew(database: Connection, owner: str, now: float) -> list[str]:
+def renew(database: Connection, owner: str, moment: Moment) -> list[str]:
     """Write that an owner lives; return its runs that are under way."""
-    database.execute("UPDATE owners SET renewed_at = ? WHERE id = ?", (now, owner))
+    database.execute("UPDATE owners SET renewed_at = ? WHERE id = ?", (moment.at, owner))
+    _note_clocks(database, moment)
     rows = database.execute("SELECT id FROM runs WHERE owner = ? AND state <> 'ended'", (owner,))
     return [run_id for (run_id,) in rows]
 
@@ -54,23 +55,39 @@ def _follow_the_boot(database: Connection, boot_id: str, moment: Moment) -> None
     """After a reboot the clock has begun anew: move what was written by the old one, once, by the time of the day."""
     meta = dict(database.execute("SELECT key, value FROM meta").fetchall())
     if meta.get("boot_id") == boot_id:
+        _note_clocks(database, moment)
         return
     if "boot_id" in meta:
         since = max(0.0, moment.wall - meta["wall"])
         by = moment.at - (meta["at"] + since)
+        # No moment may lie further ahead than its rule allows, whatever the time of day has become.
         for session, breaker, spent_at in database.execute(
             "SELECT session, breaker, spent_at FROM sessions"
         ).fetchall():
-            text = breaker_text(moved(breaker_of(breaker), by))
-            database.execute(
-                "UPDATE sessions SET breaker = ?, spent_at = ? WHERE session = ?", (text, spent_at + by, session)
-            )
+            text = breaker_text(moved(breaker_of(breaker), by, moment.at))
+            at = min(moment.at, spent_at + by)
+            database.execute("UPDATE sessions SET breaker = ?, spent_at = ? WHERE session = ?", (text, at, session))
         database.execute("UPDATE runs SET deadline_at = deadline_at + ? WHERE state <> 'ended'", (by,))
-        database.execute("UPDATE owners SET renewed_at = renewed_at + ?", (by,))
-        database.execute("UPDATE quarantines SET known_at = known_at + ?", (by,))
-        database.execute("UPDATE attempts SET began_at = began_at + ? WHERE outcome IS NULL", (by,))
-        database.execute("UPDATE alerts_sent SET sent_at = sent_at + ?", (by,))
-        database.execute("UPDATE alerts_recent SET at = at + ?", (by,))
+        began = "UPDATE attempts SET began_at = min(?, began_at + ?) WHERE outcome IS NULL"
+        database.execute(began, (moment.at, by))
+        for table, column in _PAST:
+            move = f"UPDATE {table} SET {column} = min(?, {column} + ?)"  # noqa: S608 - of constants
+            database.execute(move, (moment.at, by))
         ledger.post(database, "", "changed")
-    for key, value in (("boot_id", boot_id), ("at", moment.at), ("wall", moment.wall)):
+    database.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot_id,))
+    _note_clocks(database, moment)
+
+
+_PAST: Final = (
+    ("owners", "renewed_at"),
+    ("quarantines", "known_at"),
+    ("alerts_sent", "sent_at"),
+    ("alerts_recent", "at"),
+)
+"""Columns with moments that have passed."""
+
+
+def _note_clocks(database: Connection, moment: Moment) -> None:
+    """Note both clocks of one moment: the time of day may have been set since the last pair."""
+    for key, value in (("at", moment.at), ("wall", moment.wall)):
         database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))

@@ -42,16 +42,20 @@ def breaker_of(text: str | None) -> State:
             raise AssertionError(f"no breaker is written so: {other!r}")
 
 
-def moved(state: State, by: float) -> State:
-    """Return the state with each of its moments so much later: as another boot's clock has them."""
+def moved(state: State, by: float, now: float) -> State:
+    """Return the state with each of its moments so much later: as another boot's clock has them, at whose `now` no
+    outcome lies ahead, and no end of a cooldown further than it was long.
+    """
     match state:
         case Closed():
-            outcomes = tuple(value + by if n % 3 == 0 else value for n, value in enumerate(state.outcomes))
+            outcomes = tuple(min(now, value + by) if n % 3 == 0 else value for n, value in enumerate(state.outcomes))
             return Closed(state.generation, state.in_a_row, outcomes)
         case Open():
-            return Open(state.generation, state.until + by, state.trips, state.wait_s)
+            return Open(state.generation, min(now + state.wait_s, state.until + by), state.trips, state.wait_s)
         case HalfOpen():
-            return HalfOpen(state.generation, state.trips, state.taken, state.not_before + by, state.wait_s)
+            return HalfOpen(
+                state.generation, state.trips, state.taken, min(now + state.wait_s, state.not_before + by), state.wait_s
+            )
 
 
 def tokens_of(spent: float, at: float) -> Tokens:

@@ -186,7 +186,7 @@ class Watching:
         """Write that we live, and end what is under way of ours with nobody to carry it out."""
         store = self._store
         now = store.clock.boottime()
-        ours = await store.database.run(owners.renew, store.owner, now)
+        ours = await store.database.run(owners.renew, store.owner, store.moment())
         self._renewed_at = now
         for run_id in ours:
             if run_id not in store.standing:

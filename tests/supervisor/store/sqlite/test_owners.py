@@ -47,6 +47,37 @@ def test_a_clock_that_was_set_back_across_a_reboot_moves_nothing_into_the_past()
     assert ledger.read(database, "s")[0] == Open(3, 65.0, 1, 60.0)
 
 
+def test_moments_are_moved_by_the_newest_pair_of_clocks_that_is_known() -> None:
+    """The machine started with a wrong time of day, which was set right since; the next boot has the right one."""
+    database = opened()
+    register(database, "one", BOOT, at=10.0, wall=0.0)
+    owners.renew(database, "one", moment(1000.0, 50_000.0))
+    ledger.write(database, "s", Open(3, 1060.0, 1, 60.0), Tokens())
+    register(database, "two", "another boot", at=5.0, wall=50_020.0)
+    assert ledger.read(database, "s")[0] == Open(3, 45.0, 1, 60.0)
+
+
+def test_a_process_that_starts_later_notes_the_clocks_too() -> None:
+    database = opened()
+    register(database, "one", BOOT, at=10.0, wall=0.0)
+    register(database, "two", BOOT, at=1000.0, wall=50_000.0)
+    ledger.write(database, "s", Open(3, 1060.0, 1, 60.0), Tokens())
+    register(database, "three", "another boot", at=5.0, wall=50_020.0)
+    assert ledger.read(database, "s")[0] == Open(3, 45.0, 1, 60.0)
+
+
+def test_no_moment_is_moved_further_ahead_than_its_rule_allows() -> None:
+    """The next boot begins with a time of day from long ago: nothing seems to have passed since the last pair."""
+    database = opened()
+    register(database, "one", BOOT, at=1000.0, wall=50_000.0)
+    ledger.write(database, "s", Open(3, 9060.0, 1, 60.0), Tokens(2.0, 9000.0))
+    register(database, "two", "another boot", at=5.0, wall=0.0)
+    breaker, tokens = ledger.read(database, "s")
+    assert breaker == Open(3, 65.0, 1, 60.0)
+    assert tokens == Tokens(2.0, 5.0)
+    assert max(owner.renewed_at for owner in owners.others(database, "two")) <= 5.0
+
+
 def test_the_same_boot_moves_nothing() -> None:
     database = opened()
     register(database, "one", BOOT, at=1000.0, wall=50_000.0)
