@@ -232,3 +232,16 @@ def test_a_reboot_frees_all(turnkeeper: Turnkeeper) -> None:
         life.write_bytes(content.replace(boot.encode(), boot[::-1].encode()))
     assert turnkeeper.run(["true"]).status == 0
     assert attempts(turnkeeper) == [("failed", "lost"), ("succeeded", None)]
+
+
+def test_a_killed_owner_is_recovered_though_the_folder_of_its_lock_is_gone(turnkeeper: Turnkeeper) -> None:
+    (turnkeeper.folder / "sessions").mkdir()
+    process = start(turnkeeper, sh("echo ready; exec sleep 60"), "--lock", "sessions/reports.jsonl")
+    kill(process)
+    until(lambda: not turnkeeper.processes(), "its tree is gone")
+    (turnkeeper.folder / "sessions").rmdir()
+    ended = turnkeeper.run(["true"])
+    assert (ended.status, "Traceback" in ended.stderr) == (0, False)
+    assert attempts(turnkeeper) == [("failed", "lost"), ("succeeded", None)]
+    for draft in turnkeeper.folder.glob(".turnkeeper-report.*"):
+        draft.unlink()
