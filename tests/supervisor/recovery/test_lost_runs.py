@@ -4,10 +4,10 @@ import asyncio
 
 from policies.breaker import CLOSED
 from policies.failure import Failed, Gone, Kind
-from supervisor import Supervisor
+from supervisor import Status, Supervisor
 from supervisor.store.sqlite import ledger
 from supervisor.store.sqlite.remains import Remains
-from supervisor.testing import ScriptedWork, SharedFile, fails, hangs
+from supervisor.testing import ScriptedWork, SharedFile, fails, hangs, succeeds
 from tests.supervisor.rules import rules
 from tests.supervisor.store.sqlite.opened import number_of, store_on
 
@@ -85,3 +85,16 @@ async def test_a_run_between_two_attempts_that_was_told_to_stop_is_cancelled_whe
         assert number_of(file, "runs WHERE status = 'cancelled' AND reason = 'replaced'") == 1
         run.cancel()
         await asyncio.wait((run,))
+
+
+async def test_one_whose_place_was_taken_while_it_stood_still_enters_when_nobody_else_is_there() -> None:
+    file = SharedFile()
+    async with Supervisor(store=store_on(file, "owner")) as supervisor:
+        first = asyncio.ensure_future(supervisor.run_report("s", ScriptedWork(hangs()), policy=rules()))
+        await asyncio.sleep(1)
+        waits = asyncio.ensure_future(supervisor.run_report("s", ScriptedWork(succeeds()), policy=rules()))
+        await asyncio.sleep(1)
+        file.connection.execute("DELETE FROM places")  # as one does to whom its process seems silent
+        first.cancel()
+        report = await waits
+        assert (report.status, len(report.attempts)) == (Status.SUCCEEDED, 1)
