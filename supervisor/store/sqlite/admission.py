@@ -58,7 +58,8 @@ def arrive(database: Connection, run: Asking, moment: Moment) -> Refused | Waiti
             _stand(database, run, _add(database, run, moment, "waiting"))
         case gate.Answer.REPLACE:
             database.execute(
-                "UPDATE runs SET stop = 'replaced' WHERE session = ? AND state <> 'ended' AND stop IS NULL",
+                "UPDATE runs INDEXED BY runs_under_way SET stop = 'replaced'"
+                " WHERE session = ? AND state <> 'ended' AND stop IS NULL",
                 (run.session,),
             )
             ledger.tell(database, run.session, "stop", run.owner)
@@ -103,8 +104,8 @@ def _traffic(database: Connection, session: str, *, silent: bool = False) -> gat
     """Count what goes on. `silent`: with the runs that were passed by; who replaces others ends those too."""
     standing, running, passed = database.execute(
         "SELECT count(*), coalesce(sum(state IN ('permitted', 'running')), 0),"
-        " coalesce(sum(state = 'waiting' AND seq NOT IN (SELECT run FROM places)), 0) FROM runs"
-        " WHERE session = ? AND state <> 'ended'",
+        " coalesce(sum(state = 'waiting' AND seq NOT IN (SELECT run FROM places)), 0)"
+        " FROM runs INDEXED BY runs_under_way WHERE session = ? AND state <> 'ended'",
         (session,),
     ).fetchone()
     standing -= 0 if silent else passed
@@ -188,7 +189,9 @@ def _place_of(database: Connection, seq: int) -> tuple[int, bool] | None:
 
 def _running(database: Connection, session: str) -> int:
     [running] = database.execute(
-        "SELECT count(*) FROM runs WHERE session = ? AND state IN ('permitted', 'running')", (session,)
+        "SELECT count(*) FROM runs INDEXED BY runs_under_way"
+        " WHERE session = ? AND state <> 'ended' AND state IN ('permitted', 'running')",
+        (session,),
     ).fetchone()
     return int(running)
 
@@ -228,7 +231,7 @@ def _is_first(database: Connection, run: Asking, seq: int, place: int, newest: b
     ahead = "SELECT 1 FROM places WHERE session = ? AND place < ? AND NOT newest LIMIT 1"
     if database.execute(ahead, (run.session, place)).fetchone() is not None:
         return False
-    older = "SELECT 1 FROM runs WHERE session = ? AND state <> 'ended' AND seq < ? LIMIT 1"
+    older = "SELECT 1 FROM runs INDEXED BY runs_under_way WHERE session = ? AND state <> 'ended' AND seq < ? LIMIT 1"
     if replaces and database.execute(older, (run.session, seq)).fetchone() is not None:
         return False  # an older run is not over yet: it may be in its backoff, or hold another permit
     return gate.may_enter(run.policy.gate, _running(database, run.session))

@@ -59,7 +59,9 @@ def give_back(database: Connection, session: str, rule: Bucket, host: Bucket | N
 
 def tell(database: Connection, session: str, kind: str, owner: str) -> None:
     """Have other processes that have a run of the session under way look again."""
-    others = "SELECT 1 FROM runs WHERE session = ? AND state <> 'ended' AND owner <> ? LIMIT 1"
+    others = (
+        "SELECT 1 FROM runs INDEXED BY runs_under_way WHERE session = ? AND state <> 'ended' AND owner <> ? LIMIT 1"
+    )
     if database.execute(others, (session, owner)).fetchone() is not None:
         post(database, session, kind)
 

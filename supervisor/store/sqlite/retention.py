@@ -135,7 +135,7 @@ def forget_sessions(database: Connection, after: str, now: float) -> str | None:
         (after, BATCH),
     ).fetchall()
     for session, text, spent, spent_at in rows:
-        busy = "SELECT 1 FROM runs WHERE session = ? AND state <> 'ended' LIMIT 1"
+        busy = "SELECT 1 FROM runs INDEXED BY runs_under_way WHERE session = ? AND state <> 'ended' LIMIT 1"
         if database.execute(busy, (session,)).fetchone() is not None:
             continue
         breaker = _lapsed(text, now)

@@ -32,6 +32,7 @@ CREATE TABLE runs(
     slot INTEGER NOT NULL DEFAULT 0, lock TEXT, started_wall REAL NOT NULL, duration_s REAL, status TEXT, reason TEXT,
     detail TEXT NOT NULL DEFAULT '', arrived_at REAL NOT NULL
 );
+-- Named where it is meant (INDEXED BY): left to itself, SQLite reads all that a session has ever run.
 CREATE INDEX runs_under_way ON runs(session, owner) WHERE state <> 'ended';
 CREATE INDEX runs_stopped ON runs(owner) WHERE stop IS NOT NULL AND state <> 'ended';
 CREATE INDEX runs_in_a_slot ON runs(slot) WHERE slot = 1;
