@@ -13,7 +13,8 @@ from supervisor.store.sqlite.rows import breaker_of, tokens_of
 
 _LEASE: Final = (
     "SELECT runs.id, runs.session, runs.policy, runs.state, runs.number, runs.attempts, runs.started_wall, runs.stop,"
-    " attempts.started_wall, attempts.tree_pid, owners.id, owners.pid, owners.life, owners.renewed_at FROM runs"
+    " attempts.started_wall, attempts.tree_pid, owners.id, owners.pid, owners.life, owners.renewed_at"
+    " FROM runs INDEXED BY runs_under_way"
     " LEFT JOIN attempts ON attempts.run = runs.seq AND attempts.outcome IS NULL"
     " LEFT JOIN owners ON owners.id = runs.owner WHERE runs.state <> 'ended' ORDER BY runs.session, runs.seq"
 )
