@@ -85,6 +85,10 @@ class Running(Standing):
         return f"{self._identity}-{self._count}"
 
     @property
+    def begins_at_once(self) -> bool:
+        return self.host is None and self.lock_path is None and self.parks is None
+
+    @property
     def stopped(self) -> Reason | None:
         """Why nothing more may start, whatever the attempts came to; None: nobody asked."""
         return self.interrupted if self.cancelled is None and self.fatal is None else Reason.CANCELLED

@@ -112,6 +112,11 @@ class Standing:
         """The run's id."""
         raise NotImplementedError
 
+    @property
+    def begins_at_once(self) -> bool:
+        """Nothing is made ready between its permit and its first attempt: a store may begin that as it lets it in."""
+        return False
+
     def interrupt(self, reason: Reason) -> None:
         """Ask the run to end, wherever it is; it is not awaited."""
         raise NotImplementedError

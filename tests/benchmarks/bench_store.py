@@ -40,6 +40,7 @@ class Run(Standing):
     """A run without an engine around it."""
 
     policy = POLICY
+    begins_at_once = True
 
     def __init__(self, number: int) -> None:
         self.session, self.name = KEYS[number % len(KEYS)], f"run-{number}"

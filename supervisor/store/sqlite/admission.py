@@ -155,7 +155,7 @@ def _stand(database: Connection, run: Asking, seq: int, *, newest: bool = False)
 def _come_back(database: Connection, run: Asking, seq: int, state: str) -> Refused | Waiting | None:
     """Let a retry in, behind those who came meanwhile. A first attempt comes back only if it asks again."""
     match state:
-        case "permitted":
+        case "permitted" | "running":  # asked again: the one that was let in, or begun at once
             return None
         case "ended":
             return Refused(Refusal.BUSY, _TAKEN)

@@ -284,14 +284,20 @@ def _drop_attempt(database: Connection, run: Asking, seq: int, moment: Moment) -
     if row is None:
         return None
     fence, generation, trial = row
+    changed = uncount(database, run, generation, trial, moment)
+    failed = Failed(Kind.CANCELLED, "begun, and not carried out")
+    end_attempt(database, fence, run.owner, failed, Gone(("never started",)), GiveUp(Reason.CANCELLED), {}, moment)
+    return changed
+
+
+def uncount(database: Connection, run: Asking, generation: int, trial: int, moment: Moment) -> Changed:
+    """Have the breaker take back the place of an attempt that was not carried out."""
     before, tokens = ledger.read(database, run.session)
     admitted = Admitted(generation, bool(trial))
     after: State = record(run.policy.breaker, before, admitted, BreakerReport.UNCOUNTED, moment.at, moment.draw)
     if after is not before:
         ledger.write(database, run.session, after, tokens)
         ledger.tell(database, run.session, "changed", run.owner)
-    failed = Failed(Kind.CANCELLED, "begun, and not carried out")
-    end_attempt(database, fence, run.owner, failed, Gone(("never started",)), GiveUp(Reason.CANCELLED), {}, moment)
     return Changed(before, after)
 
 

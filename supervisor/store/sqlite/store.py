@@ -29,8 +29,8 @@ from supervisor.events import (
 from supervisor.lock.life_file import LifeFile
 from supervisor.owner import this_process
 from supervisor.store.contract import WAITING, Ending, Refused, Standing, Waiting
-from supervisor.store.sqlite import admission, hosting, ledger, lost, operate, outcome, owners
-from supervisor.store.sqlite.asking import Asking, Changed, Moment, Recorded
+from supervisor.store.sqlite import admission, at_once, hosting, ledger, lost, operate, outcome, owners
+from supervisor.store.sqlite.asking import Asking, Began, Changed, Moment, Recorded
 from supervisor.store.sqlite.database import Database, FileDatabase
 from supervisor.store.sqlite.late import LateEnds, record_late, without_a_store
 from supervisor.store.sqlite.owners import Owner
@@ -80,6 +80,7 @@ class SqliteStore:
         self.owner = ""
         self.standing: dict[str, Standing] = {}
         self._came: dict[str, tuple[int, int]] = {}  # the places of runs that wait and do not stand in line yet
+        self._begun: dict[str, Began] = {}  # attempts that began as their runs arrived, until `begin` asks for them
         self.on_begin: Callable[[], None] | None = None
         self.on_refused: Callable[[], Awaitable[bool]] | None = None
         self._retention = Retention(self, keep_age_s, keep_runs)
@@ -158,10 +159,10 @@ class SqliteStore:
     async def arrive(self, run: Standing) -> Refused | Waiting | None:
         self.standing[run.run_id] = run
         await self.watching.renew_if_silent()
-        answer = await self.database.run(admission.arrive, self._asking(run), self.moment())
+        answer = await self._arrive(run)
         hopeless = isinstance(answer, Refused) and answer.until is None
         if hopeless and self.on_refused is not None and await self.on_refused():  # it was for somebody who is dead
-            answer = await self.database.run(admission.arrive, self._asking(run), self.moment())
+            answer = await self._arrive(run)
         answer = self._on_our_clock(answer)
         self.watching.begin()
         if self.on_begin is not None:
@@ -175,6 +176,14 @@ class SqliteStore:
                     await self.watching.hear_stops()
         if answer is WAITING or answer is None:
             run.holds_permit = answer is None
+        return answer
+
+    async def _arrive(self, run: Standing) -> Refused | Waiting | None:
+        if run.number or not run.begins_at_once:
+            return await self.database.run(admission.arrive, self._asking(run), self.moment())
+        answer, began = await self.database.run(at_once.arrive_and_begin, self._asking(run), self.host, self.moment())
+        if began is not None:
+            self._begun[run.run_id] = began
         return answer
 
     def _on_our_clock(self, answer: Refused | Waiting | None) -> Refused | Waiting | None:
@@ -206,16 +215,24 @@ class SqliteStore:
     async def leave(self, run: Standing) -> None:
         self._came.pop(run.run_id, None)
         run.holds_permit = False
+        began = self._begun.pop(run.run_id, None)
         try:
-            await self.database.run(admission.leave, self._asking(run))
+            if began is None:
+                await self.database.run(admission.leave, self._asking(run))
+            else:
+                await self.database.run(at_once.leave_begun, self._asking(run), began.fence, self.moment())
         except StoreUnavailable as error:
             self._miss("a place could not be given up", error)
-        self._wake_others(run)
+        if began is not None:
+            self._tell_breaker(run, began.breaker)
+        self._wake_others(run, everybody=began is not None)
 
     # --- the attempt
 
     async def begin(self, run: Standing) -> Refused | None:
-        began = await self.database.run(admission.begin, self._asking(run), self.host, self.moment())
+        began = self._begun.pop(run.run_id, None)
+        if began is None:
+            began = await self.database.run(admission.begin, self._asking(run), self.host, self.moment())
         self._tell_breaker(run, began.breaker)
         if began.refused is not None:
             run.holds_permit = False
@@ -293,6 +310,7 @@ class SqliteStore:
 
     def _over(self, run: Standing) -> None:
         self._came.pop(run.run_id, None)
+        self._begun.pop(run.run_id, None)
         self.standing.pop(run.run_id, None)
         self._retention.run_ended()
 

@@ -22,8 +22,8 @@ from tests.simulation.generate import Generator
 from tests.simulation.scenario import Job, Rules, Scenario
 
 TRANSACTIONS = (
-    *("arrive", "take_turn", "begin", "record_attempt") * 3,
-    *("leave", "end_run", "renew", "take_slot"),
+    *("arrive", "arrive_and_begin", "take_turn", "begin", "record_attempt") * 3,
+    *("leave", "leave_begun", "end_run", "renew", "take_slot"),
 )
 OF_RECOVERY = ("register", "end_between", "attempts_of", "pass_by", "end_lost", "unregister", "lift")
 LEASE_S = 1.0

@@ -12,7 +12,10 @@ from tests.simulation.many.simulate import simulate_many
 from tests.simulation.scenario import Scenario
 
 STORIES = (16, 23)  # the second is of commands
-TRANSACTIONS = ("arrive", "take_turn", "leave", "begin", "record_attempt", "end_run", "end_lost", "end_between", "lift")
+TRANSACTIONS = (
+    *("arrive", "arrive_and_begin", "take_turn", "leave", "leave_begun", "begin"),
+    *("record_attempt", "end_run", "end_lost", "end_between", "lift"),
+)
 FROZEN_S = LEASE_S + 0.3
 MOST_PLACES = 6
 MOST_CALLERS = 3

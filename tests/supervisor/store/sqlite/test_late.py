@@ -121,8 +121,8 @@ async def test_a_quarantine_that_is_written_late_is_lifted_where_what_was_left_h
 
 
 def unheard(file: SharedFile, ends: int = 1) -> SqliteStore:
-    """Return a store whose first `begin` happens, and is told that it failed; so many ends of runs fail, too."""
-    strikes = [Strike("one", "begin", 1, Blow.FAILS, committed=True)]
+    """Return a store whose first attempt begins, and is told that it failed; so many ends of runs fail, too."""
+    strikes = [Strike("one", "arrive_and_begin", 1, Blow.FAILS, committed=True)]
     strikes += [Strike("one", "end_run", nth, Blow.FAILS, committed=False) for nth in range(1, ends + 1)]
     database = InlineDatabase(file, World(VirtualClock()).process("one"), strikes=strikes)
     return SqliteStore(Path("/state/state.db"), database=database, make_life=SomeLife)
