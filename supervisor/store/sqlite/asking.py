@@ -1,7 +1,6 @@
 """What a transaction is given: who asks, for which run, at which moment. Frozen: the run goes on meanwhile."""
 
 import sqlite3
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from policies.breaker import State
@@ -22,8 +21,7 @@ class Moment(NamedTuple):
     draw: Draw
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
+class Asking(NamedTuple):
     """A run, as it was when it asked.
 
     Attributes:
