@@ -3,7 +3,6 @@
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +70,8 @@ def read_tables(path: str) -> dict[str, Any]:
         content = _read(path)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         raise SettingsError(path, (_unreadable(error),)) from None
+    import tomllib  # most often there is no file
+
     try:
         return tomllib.loads(_text(content))
     except (_Refused, tomllib.TOMLDecodeError) as error:

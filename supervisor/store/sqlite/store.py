@@ -29,7 +29,7 @@ from supervisor.events import (
 from supervisor.lock.life_file import LifeFile
 from supervisor.owner import this_process
 from supervisor.store.contract import WAITING, Ending, Refused, Standing, Waiting
-from supervisor.store.sqlite import admission, at_once, hosting, ledger, lost, operate, outcome, owners
+from supervisor.store.sqlite import admission, at_once, hosting, ledger, lost, outcome, owners
 from supervisor.store.sqlite.asking import Asking, Began, Changed, Moment, Recorded
 from supervisor.store.sqlite.database import Database, FileDatabase
 from supervisor.store.sqlite.late import LateEnds, record_late, without_a_store
@@ -353,6 +353,8 @@ class SqliteStore:
         self.watching.wake(session, everybody=True)
 
     async def reset(self, session: str) -> None:
+        from supervisor.store.sqlite import operate  # what only an operator asks for
+
         await self.database.run(operate.reset, session, self.owner)
         self.watching.wake(session, everybody=True)
 
