@@ -4,11 +4,13 @@ import sqlite3
 from typing import NamedTuple
 
 from policies.breaker import State
+from policies.budget import Bucket
 from policies.dice import Draw
+from policies.failure import Failed, Receipt
 from policies.policy import Policy
-from policies.verdict import Verdict
+from policies.verdict import Reason, Verdict
 from supervisor.owner import RecordedTree
-from supervisor.store.contract import Refused
+from supervisor.store.contract import Refused, Standing
 
 Connection = sqlite3.Connection
 
@@ -45,6 +47,23 @@ class Asking(NamedTuple):
     tree: RecordedTree | None
     reaches_out: bool
     fence: int
+
+
+class Ended(NamedTuple):
+    """What an attempt came to: all that its record needs.
+
+    Attributes:
+        stopped: why nothing more may start, whatever it came to.
+        unlaunched_tokens: what a retry took that was begun, and never launched.
+        host: the rule of the host's bucket.
+    """
+
+    standing: Standing
+    failed: Failed | None
+    receipt: Receipt
+    stopped: Reason | None
+    unlaunched_tokens: float | None
+    host: Bucket | None
 
 
 class Changed(NamedTuple):

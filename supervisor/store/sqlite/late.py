@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from policies.budget import Bucket
 from policies.failure import Failed, Receipt, Unknown
 from policies.verdict import FINISH, GiveUp, Quarantine, Reason, Retry, Verdict
 from supervisor.errors import StoreUnavailable
 from supervisor.store.contract import Standing
-from supervisor.store.sqlite.asking import Asking, Connection, Moment, Recorded
+from supervisor.store.sqlite.asking import Asking, Connection, Ended, Moment, Recorded
 from supervisor.store.sqlite.outcome import end_run, end_with, record_attempt
 from supervisor.tasks import start_plain
 
@@ -35,27 +34,17 @@ def without_a_store(failed: Failed | None, receipt: Receipt, stopped: Reason | N
     return FINISH if failed is None else GiveUp(Reason.STORE_UNAVAILABLE)
 
 
-def record_late(  # noqa: PLR0913, PLR0917 - what `record_attempt` is given
-    database: Connection,
-    run: Asking,
-    standing: Standing,
-    failed: Failed | None,
-    receipt: Receipt,
-    stopped: Reason | None,
-    unlaunched_tokens: float | None,
-    host: Bucket | None,
-    moment: Moment,
-) -> Recorded:
+def record_late(database: Connection, run: Asking, ended: Ended, moment: Moment) -> Recorded:
     """Write the end of an attempt whose run is over since: the verdict is what that was told, and no retry is left."""
-    ended = database.execute("SELECT verdict FROM attempts WHERE fence = ?", (run.fence,)).fetchone()
-    recorded = record_attempt(database, run, standing, failed, receipt, stopped, unlaunched_tokens, host, moment)
-    told = without_a_store(failed, receipt, stopped)
+    written = database.execute("SELECT verdict FROM attempts WHERE fence = ?", (run.fence,)).fetchone()
+    recorded = record_attempt(database, run, ended, moment)
+    told = without_a_store(ended.failed, ended.receipt, ended.stopped)
     if recorded.verdict in {told, GiveUp(Reason.LOST)}:  # lost: somebody else has written how it ended
         return recorded
-    ending = standing.ending_of(told, failed)
+    ending = ended.standing.ending_of(told, ended.failed)
     if isinstance(recorded.verdict, Retry):  # granted now, or by a call whose answer was lost: it comes back
-        end_run(database, run, ending, host, moment)
-    before = None if ended is None else ended[0]  # what was written once, by a call whose answer was lost, stays
+        end_run(database, run, ending, ended.host, moment)
+    before = None if written is None else written[0]  # what was written once, by a call whose answer was lost, stays
     end_with(database, run, told if before is None else None, ending)
     return recorded._replace(verdict=told, tokens=0.0)
 

@@ -14,7 +14,7 @@ from supervisor.report import failure_json, receipt_json
 from supervisor.store.contract import Ending, Standing
 from supervisor.store.sqlite import ledger
 from supervisor.store.sqlite.admission import LEFT, give_up, tell_next
-from supervisor.store.sqlite.asking import Asking, Changed, Connection, Moment, Recorded
+from supervisor.store.sqlite.asking import Asking, Changed, Connection, Ended, Moment, Recorded
 from supervisor.store.sqlite.rows import breaker_of, breaker_text, tokens_of, verdict_of, verdict_text
 
 
@@ -53,22 +53,13 @@ def _recorded(verdict: Verdict, before: State, after: State, receipt: Receipt) -
     return Recorded(verdict, Changed(before, after), isinstance(receipt, Unknown), tokens)
 
 
-def record_attempt(  # noqa: PLR0913, PLR0917 - all that a verdict needs
-    database: Connection,
-    run: Asking,
-    standing: Standing,
-    failed: Failed | None,
-    receipt: Receipt,
-    stopped: Reason | None,
-    unlaunched_tokens: float | None,
-    host: Bucket | None,
-    moment: Moment,
-) -> Recorded:
+def record_attempt(database: Connection, run: Asking, ended: Ended, moment: Moment) -> Recorded:
     """Write how an attempt ended, under its fence, with its verdict; give its lease, permit and slot back.
 
     An attempt that somebody else has ended (its lease was taken) stays as it is: the run is told so. Asked again, it
-    gives the same answer. `unlaunched_tokens`: what a retry took that was begun, and never launched.
+    gives the same answer.
     """
+    standing, failed, receipt, stopped, unlaunched_tokens, host = ended
     over = _Over(database, run)
     if not over.is_known or (over.outcome is not None and over.ended_by != run.owner):
         return Recorded(GiveUp(Reason.LOST))

@@ -30,7 +30,7 @@ from supervisor.lock.life_file import LifeFile
 from supervisor.owner import this_process
 from supervisor.store.contract import WAITING, Ending, Refused, Standing, Waiting
 from supervisor.store.sqlite import admission, at_once, hosting, ledger, lost, outcome, owners
-from supervisor.store.sqlite.asking import Asking, Began, Changed, Moment, Recorded
+from supervisor.store.sqlite.asking import Asking, Began, Changed, Ended, Moment, Recorded
 from supervisor.store.sqlite.database import Database, FileDatabase
 from supervisor.store.sqlite.late import LateEnds, record_late, without_a_store
 from supervisor.store.sqlite.owners import Owner
@@ -247,7 +247,7 @@ class SqliteStore:
 
     async def record(self, run: Standing, failed: Failed | None, receipt: Receipt, stopped: Reason | None) -> Verdict:
         tokens = run.tokens if run.never_launched and run.number > 1 else None
-        asked = (self._asking(run), run, failed, receipt, stopped, tokens, self.host)
+        asked = (self._asking(run), Ended(run, failed, receipt, stopped, tokens, self.host))
         run.holds_permit = False
         try:
             recorded = await self._late.try_now(outcome.record_attempt, *asked)
