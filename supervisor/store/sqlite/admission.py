@@ -4,14 +4,14 @@ import json
 from typing import Final
 
 from policies import gate
-from policies.breaker import Admitted, State, admit, look
+from policies.breaker import Admitted, admit
 from policies.breaker import Refused as BreakerRefused
 from policies.budget import Bucket
 from policies.failure import Refusal
-from supervisor.report import way_out
 from supervisor.store.contract import WAITING, Refused, Waiting
 from supervisor.store.sqlite import ledger
 from supervisor.store.sqlite.asking import Asking, Began, Changed, Connection, Moment
+from supervisor.store.sqlite.looking import PAUSED, QUARANTINED, breaker_refused, closed_to_all, look_at
 from supervisor.store.sqlite.rows import breaker_of, rules_text, tokens_of
 
 STANDS_ANEW: Final = Waiting()
@@ -20,17 +20,8 @@ STANDS_ANEW: Final = Waiting()
 AS_NEWEST: Final = Waiting()
 """It waits behind everybody, also behind those who come later."""
 
-# One statement for all that is asked: each costs more than what it looks up.
-_PAUSED: Final = (
-    "(EXISTS(SELECT 1 FROM pauses WHERE session = '') OR EXISTS(SELECT 1 FROM pauses WHERE session = :session))"
-)
-_QUARANTINED: Final = "EXISTS(SELECT 1 FROM quarantines WHERE session = :session)"
-_TO_LOOK: Final = (
-    f"SELECT {_PAUSED}, {_QUARANTINED},"  # noqa: S608 - of constants
-    " (SELECT breaker FROM sessions WHERE session = :session)"
-)
 _TO_BEGIN: Final = (
-    f"SELECT seq, state, owner, {_PAUSED}, {_QUARANTINED}, breaker, spent, spent_at"  # noqa: S608 - of constants
+    f"SELECT seq, state, owner, {PAUSED}, {QUARANTINED}, breaker, spent, spent_at"  # noqa: S608 - of constants
     " FROM runs LEFT JOIN sessions ON sessions.session = runs.session WHERE id = :run"
 )
 
@@ -69,32 +60,6 @@ def arrive(database: Connection, run: Asking, moment: Moment) -> Refused | Waiti
             _stand(database, run, _add(database, run, moment, "waiting"), newest=True)
             return AS_NEWEST
     return WAITING
-
-
-def look_at(database: Connection, run: Asking, moment: Moment) -> Refused | None:
-    """Refuse a session that is paused or quarantined, or whose breaker is open."""
-    paused, quarantined, breaker = database.execute(_TO_LOOK, {"session": run.session}).fetchone()
-    if paused or quarantined:
-        return _closed_to_all(database, run.session, paused=paused)
-    if breaker is None:
-        return None
-    state = breaker_of(breaker)
-    answer = look(run.policy.breaker, state, moment.at)
-    return None if answer is None else _breaker_refused(answer, state, moment.at)
-
-
-def _closed_to_all(database: Connection, session: str, *, paused: bool) -> Refused:
-    if paused:
-        return Refused(Refusal.PAUSED, "an operator has paused it")
-    receipts = database.execute("SELECT receipt FROM quarantines WHERE session = ?", (session,)).fetchall()
-    alive = [what for (receipt,) in receipts for what in json.loads(receipt).get("alive", ())]
-    return Refused(Refusal.QUARANTINED, f"may still live: {', '.join(alive)}; {way_out(session)}")
-
-
-def _breaker_refused(answer: BreakerRefused, state: State, now: float) -> Refused:
-    if answer.until is None:
-        return Refused(Refusal.BREAKER_OPEN, "half open, and its trial is under way", seen=state)
-    return Refused(Refusal.BREAKER_OPEN, f"open for {answer.until - now:.1f} s more", answer.until, state)
 
 
 # --- the line
@@ -277,11 +242,11 @@ def begin(database: Connection, run: Asking, host: Bucket | None, moment: Moment
     seq, state, _, paused, quarantined, breaker, spent, spent_at = row
     if state == "running":
         return _begun_before(database, seq, run)
-    refused = _closed_to_all(database, run.session, paused=paused) if paused or quarantined else None
+    refused = closed_to_all(database, run.session, paused=paused) if paused or quarantined else None
     before = breaker_of(breaker)
     after, answer = admit(run.policy.breaker, before, moment.at)
     if refused is None and isinstance(answer, BreakerRefused):
-        refused = _breaker_refused(answer, after, moment.at)
+        refused = breaker_refused(answer, after, moment.at)
     if refused is not None:
         leave(database, run)
         return Began(refused)

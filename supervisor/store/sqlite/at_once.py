@@ -4,7 +4,7 @@ from policies.budget import Bucket
 from supervisor.store.contract import Refused, Waiting
 from supervisor.store.sqlite import admission
 from supervisor.store.sqlite.asking import Asking, Began, Connection, Moment
-from supervisor.store.sqlite.outcome import uncount
+from supervisor.store.sqlite.endings import uncount
 
 
 def arrive_and_begin(

@@ -11,7 +11,8 @@ from policies.verdict import FINISH, GiveUp, Quarantine, Reason, Retry, Verdict
 from supervisor.errors import StoreUnavailable
 from supervisor.store.contract import Standing
 from supervisor.store.sqlite.asking import Asking, Connection, Ended, Moment, Recorded
-from supervisor.store.sqlite.outcome import end_run, end_with, record_attempt
+from supervisor.store.sqlite.endings import end_run, end_with
+from supervisor.store.sqlite.outcome import record_attempt
 from supervisor.tasks import start_plain
 
 if TYPE_CHECKING:

@@ -17,15 +17,8 @@ from supervisor.store.contract import SUCCEEDED, Ending
 from supervisor.store.sqlite import ledger
 from supervisor.store.sqlite.admission import give_up
 from supervisor.store.sqlite.asking import Asking, Changed, Connection, Moment
-from supervisor.store.sqlite.outcome import (
-    UNANSWERED,
-    end_attempt,
-    end_run,
-    retries_left_above,
-    why,
-    write_ending,
-    write_ledger,
-)
+from supervisor.store.sqlite.endings import UNANSWERED, end_run, write_ending
+from supervisor.store.sqlite.outcome import end_attempt, retries_left_above, why, write_ledger
 from supervisor.store.sqlite.rows import rules_of
 
 LOST = "lost"

@@ -13,7 +13,7 @@ from supervisor.store.contract import Ending
 from supervisor.store.sqlite import ledger
 from supervisor.store.sqlite.admission import give_up
 from supervisor.store.sqlite.asking import Connection, Moment
-from supervisor.store.sqlite.outcome import write_ending
+from supervisor.store.sqlite.endings import write_ending
 from supervisor.store.sqlite.owners import Owner
 
 

@@ -11,7 +11,8 @@ from policies.budget import FULL, Bucket, Budget, Tokens
 from policies.failure import DEFAULT_EFFECTS, Effect, Gone, Kind, Receipt, Refusal
 from policies.policy import AttemptLimits, OnLost, Policy
 from policies.verdict import FINISH, Finish, GiveUp, Quarantine, Reason, Retry, Verdict
-from supervisor.credentials import hidden
+from supervisor.credentials import hidden, hide_credentials
+from supervisor.store.contract import Ending
 
 
 def breaker_text(state: State) -> str | None:
@@ -126,3 +127,8 @@ def verdict_of(text: str, receipt: Receipt) -> Verdict:
 def reason_of(text: str) -> Reason | Refusal:
     """Return the reason, or the refusal, of that name."""
     return Reason(text) if text in tuple(Reason) else Refusal(text)
+
+
+def ending_columns(ending: Ending) -> tuple[str, str | None, str]:
+    """Return the status, reason and detail of a run's row."""
+    return ending.status.value, None if ending.reason is None else str(ending.reason), hide_credentials(ending.detail)

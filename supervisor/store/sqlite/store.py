@@ -29,7 +29,7 @@ from supervisor.events import (
 from supervisor.lock.life_file import LifeFile
 from supervisor.owner import this_process
 from supervisor.store.contract import WAITING, Ending, Refused, Standing, Waiting
-from supervisor.store.sqlite import admission, at_once, hosting, ledger, lost, outcome, owners
+from supervisor.store.sqlite import admission, at_once, endings, hosting, ledger, lost, outcome, owners
 from supervisor.store.sqlite.asking import Asking, Began, Changed, Ended, Moment, Recorded
 from supervisor.store.sqlite.database import Database, FileDatabase
 from supervisor.store.sqlite.late import LateEnds, record_late, without_a_store
@@ -276,10 +276,10 @@ class SqliteStore:
     async def end(self, run: Standing, ending: Ending) -> None:
         asked = (self._asking(run), ending, self.host)
         try:
-            changed = await self.database.run(outcome.end_run, *asked, self.moment())
+            changed = await self.database.run(endings.end_run, *asked, self.moment())
         except StoreUnavailable as error:  # what it came to stands; what it had comes back later
             self._miss(f"the end of a run of {run.session!r} is not written yet", error)
-            self._late.add(run, outcome.end_run, asked, partial(self._ended, run))
+            self._late.add(run, endings.end_run, asked, partial(self._ended, run))
         else:
             self._ended(run, changed)
 

@@ -10,7 +10,7 @@ from supervisor.owner import RecordedTree
 from supervisor.recovery import lost_runs
 from supervisor.recovery.lost_runs import Fate, LostRuns
 from supervisor.recovery.silence import Silence
-from supervisor.store.sqlite import admission, hosting, ledger, lost, outcome, owners
+from supervisor.store.sqlite import admission, endings, hosting, ledger, lost, outcome, owners
 from supervisor.store.sqlite.asking import Asking, Connection
 from supervisor.store.sqlite.lost import LostAttempt
 from supervisor.store.sqlite.owners import Owner
@@ -194,7 +194,7 @@ def _parents_not_charged(_database: Connection, _parents: tuple[str, ...], _retr
     """What a nested retry takes is not written in its parents' rows."""
 
 
-_end_run = outcome.end_run
+_end_run = endings.end_run
 
 
 @wraps(_end_run)
@@ -243,6 +243,6 @@ PLANTED_MANY: dict[str, Callable[[], Plant]] = {
     "nested retries are not written in their parents' rows": lambda: Replaced(
         (outcome, "charge_parents", _parents_not_charged)
     ),
-    "the token of a backoff is kept": lambda: Replaced((outcome, "end_run", _reserved_kept)),
+    "the token of a backoff is kept": lambda: Replaced((endings, "end_run", _reserved_kept)),
     "each process has a ledger of its own": lambda: Replaced((ledger, "read", _stale_read())),
 }

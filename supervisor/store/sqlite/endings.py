@@ -1,0 +1,107 @@
+"""How a run ends, as transactions: what it still has comes back, and its row says how it ended."""
+
+import json
+from typing import Final
+
+from policies.breaker import Admitted, State, record
+from policies.breaker import Report as BreakerReport
+from policies.budget import Bucket
+from policies.failure import Failed, Gone, Kind
+from policies.verdict import GiveUp, Reason, Verdict
+from supervisor.store.contract import Ending
+from supervisor.store.sqlite import ledger
+from supervisor.store.sqlite.admission import LEFT, give_up
+from supervisor.store.sqlite.asking import Asking, Changed, Connection, Moment
+from supervisor.store.sqlite.outcome import end_attempt, give_back_retry
+from supervisor.store.sqlite.rows import ending_columns, verdict_text
+
+UNANSWERED: Final = "its process did not answer"
+"""The detail of a run that was asked to end, and was ended for that; once its process wakes, it says itself how."""
+
+
+def write_ending(database: Connection, seq: int, ending: Ending, duration_s: float) -> None:
+    """Write how a run ended, if that is not written."""
+    database.execute(
+        "UPDATE runs SET status = ?, reason = ?, detail = ?, duration_s = ?, stop = NULL"
+        " WHERE seq = ? AND (status IS NULL OR reason = ? OR detail = ?)",
+        (*ending_columns(ending), duration_s, seq, LEFT, UNANSWERED),
+    )
+
+
+def end_with(database: Connection, run: Asking, verdict: Verdict | None, ending: Ending) -> None:
+    """Have a run that is over, and its last attempt, say that they ended so, whatever was written."""
+    if verdict is not None:
+        database.execute("UPDATE attempts SET verdict = ? WHERE fence = ?", (verdict_text(verdict), run.fence))
+    database.execute(
+        "UPDATE runs SET status = ?, reason = ?, detail = ? WHERE id = ? AND owner = ?",
+        (*ending_columns(ending), run.run_id, run.owner),
+    )
+
+
+def end_run(database: Connection, run: Asking, ending: Ending, host: Bucket | None, moment: Moment) -> Changed | None:
+    """End a run that has no last record. What it still has comes back; an attempt that was begun is no more."""
+    row = database.execute("SELECT seq, state, reserved, owner FROM runs WHERE id = ?", (run.run_id,)).fetchone()
+    if row is None:
+        _write_refused(database, run, ending, moment)
+        return None
+    seq, state, reserved, owner = row
+    if owner != run.owner:
+        return None
+    changed = None
+    if state == "running":
+        changed = _drop_attempt(database, run, seq, moment)
+    if reserved is not None:
+        database.execute("UPDATE runs SET reserved = NULL WHERE seq = ?", (seq,))
+        give_back_retry(database, run.session, run.policy, run.parents, reserved, host, moment)
+    if state != "ended":
+        give_up(database, run.session, run.owner, seq, "ended")
+    write_ending(database, seq, ending, run.duration_s)
+    return changed
+
+
+def _drop_attempt(database: Connection, run: Asking, seq: int, moment: Moment) -> Changed | None:
+    """End an attempt that its own process has begun and does not carry out: its place at the breaker comes back."""
+    row = database.execute(
+        "SELECT fence, generation, trial FROM attempts WHERE run = ? AND outcome IS NULL", (seq,)
+    ).fetchone()
+    if row is None:
+        return None
+    fence, generation, trial = row
+    changed = uncount(database, run, generation, trial, moment)
+    failed = Failed(Kind.CANCELLED, "begun, and not carried out")
+    end_attempt(database, fence, run.owner, failed, Gone(("never started",)), GiveUp(Reason.CANCELLED), {}, moment)
+    return changed
+
+
+def uncount(database: Connection, run: Asking, generation: int, trial: int, moment: Moment) -> Changed:
+    """Have the breaker take back the place of an attempt that was not carried out."""
+    before, tokens = ledger.read(database, run.session)
+    admitted = Admitted(generation, bool(trial))
+    after: State = record(run.policy.breaker, before, admitted, BreakerReport.UNCOUNTED, moment.at, moment.draw)
+    if after is not before:
+        ledger.write(database, run.session, after, tokens)
+        ledger.tell(database, run.session, "changed", run.owner)
+    return Changed(before, after)
+
+
+def _write_refused(database: Connection, run: Asking, ending: Ending, moment: Moment) -> None:
+    database.execute(
+        "INSERT INTO runs(id, session, owner, policy, policy_hash, state, attempts, parents, deadline_at, lock,"
+        " started_wall, arrived_at, duration_s, status, reason, detail)"
+        " VALUES (?, ?, ?, ?, ?, 'ended', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            run.run_id,
+            run.session,
+            run.owner,
+            run.policy.name,
+            run.policy.hash,
+            run.policy.budget.attempts,
+            json.dumps(run.parents),
+            run.deadline_at,
+            run.lock,
+            run.started_wall,
+            moment.at,
+            run.duration_s,
+            *ending_columns(ending),
+        ),
+    )
