@@ -49,6 +49,29 @@ class Asking(NamedTuple):
     fence: int
 
 
+def asking_of(run: Standing, owner: str, now: float, ahead_s: float) -> Asking:
+    """Return a run as it asks at a moment of the loop's clock, by so much behind the store's."""
+    parents, above = [], run.parent
+    while above is not None:
+        parents.append(above.run_id)
+        above = above.parent
+    return Asking(
+        owner,
+        run.run_id,
+        run.session,
+        run.policy,
+        run.number,
+        None if run.deadline is None else run.deadline + ahead_s,
+        tuple(parents),
+        None if run.lock_path is None else str(run.lock_path),
+        run.started_unix,
+        max(0.0, now - run.started_at),
+        run.tree,
+        run.reaches_out,
+        run.fence,
+    )
+
+
 class Ended(NamedTuple):
     """What an attempt came to: all that its record needs.
 

@@ -1,6 +1,7 @@
 """The processes that have the database open, as rows: each says where its life file is, and when it was last heard."""
 
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
 
 from supervisor.store.sqlite import ledger
 from supervisor.store.sqlite.asking import Connection, Moment
@@ -14,6 +15,14 @@ class Owner(NamedTuple):
     pid: int
     life: str
     renewed_at: float
+
+
+class Life(Protocol):
+    """What says, for as long as this process lives, that it does."""
+
+    @property
+    def path(self) -> Path: ...
+    def close(self) -> None: ...
 
 
 def register(database: Connection, owner: Owner, boot_id: str, moment: Moment) -> int:

@@ -8,35 +8,27 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from policies.breaker import Admitted, Closed, HalfOpen, Open, State
+from policies.breaker import Admitted, State
 from policies.budget import Bucket
-from policies.failure import Failed, Receipt, Refusal, Unknown
+from policies.failure import Failed, Receipt, Unknown
 from policies.gate import Overlap
 from policies.verdict import Reason, Retry, Verdict
 from supervisor.clock import Clock
 from supervisor.errors import StoreUnavailable
-from supervisor.events import (
-    BreakerClosed,
-    BreakerHalfOpened,
-    BreakerOpened,
-    Event,
-    Events,
-    QuarantineLifted,
-    SessionQuarantined,
-)
+from supervisor.events import Events
 from supervisor.lock.life_file import LifeFile
 from supervisor.owner import this_process
 from supervisor.store.contract import WAITING, Ending, Refused, Standing, Waiting
-from supervisor.store.sqlite import admission, at_once, endings, hosting, ledger, lost, outcome, owners
-from supervisor.store.sqlite.asking import Asking, Began, Changed, Ended, Moment, Recorded
+from supervisor.store.sqlite import admission, at_once, endings, hosting, ledger, lost, outcome, owners, waits
+from supervisor.store.sqlite.asking import Asking, Began, Changed, Ended, Moment, Recorded, asking_of
 from supervisor.store.sqlite.database import Database, FileDatabase
 from supervisor.store.sqlite.late import LateEnds, record_late, without_a_store
-from supervisor.store.sqlite.owners import Owner
+from supervisor.store.sqlite.owners import Life, Owner
 from supervisor.store.sqlite.retention import Retention
+from supervisor.store.sqlite.telling import Telling
 from supervisor.store.sqlite.watching import Watching
-from supervisor.tasks import wait_until
 
 if TYPE_CHECKING:
     from supervisor.alerts.ledger import AlertLedger
@@ -44,14 +36,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("turnkeeper")
 
 DEFAULT_LEASE_S: Final = 30.0
-
-
-class Life(Protocol):
-    """What says, for as long as this process lives, that it does."""
-
-    @property
-    def path(self) -> Path: ...
-    def close(self) -> None: ...
 
 
 class SqliteStore:
@@ -95,7 +79,8 @@ class SqliteStore:
         return SharedLedger(self)
 
     async def open(self, clock: Clock, events: Events, host: Bucket | None) -> None:
-        self.clock, self._events, self.host = clock, events, host
+        self.clock, self.host = clock, host
+        self._telling = Telling(clock, events)
         await self.database.open()
         try:
             self.owner = clock.token(8)
@@ -133,26 +118,9 @@ class SqliteStore:
         """Return by how much the store's clock is ahead of the loop's."""
         return self.clock.boottime() - self.clock.now()
 
-    def _asking(self, run: Standing) -> Asking:
-        parents, above = [], run.parent
-        while above is not None:
-            parents.append(above.run_id)
-            above = above.parent
-        return Asking(
-            self.owner,
-            run.run_id,
-            run.session,
-            run.policy,
-            run.number,
-            None if run.deadline is None else run.deadline + self.ahead_s(),
-            tuple(parents),
-            None if run.lock_path is None else str(run.lock_path),
-            run.started_unix,
-            max(0.0, self.clock.now() - run.started_at),
-            run.tree,
-            run.reaches_out,
-            run.fence,
-        )
+    def asking(self, run: Standing) -> Asking:
+        """Return a run as it asks now."""
+        return asking_of(run, self.owner, self.clock.now(), self.ahead_s())
 
     # --- admission
 
@@ -163,7 +131,7 @@ class SqliteStore:
         hopeless = isinstance(answer, Refused) and answer.until is None
         if hopeless and self.on_refused is not None and await self.on_refused():  # it was for somebody who is dead
             answer = await self._arrive(run)
-        answer = self._on_our_clock(answer)
+        answer = self.on_our_clock(answer)
         self.watching.begin()
         if self.on_begin is not None:
             self.on_begin()
@@ -180,37 +148,20 @@ class SqliteStore:
 
     async def _arrive(self, run: Standing) -> Refused | Waiting | None:
         if run.number or not run.begins_at_once:
-            return await self.database.run(admission.arrive, self._asking(run), self.moment())
-        answer, began = await self.database.run(at_once.arrive_and_begin, self._asking(run), self.host, self.moment())
+            return await self.database.run(admission.arrive, self.asking(run), self.moment())
+        answer, began = await self.database.run(at_once.arrive_and_begin, self.asking(run), self.host, self.moment())
         if began is not None:
             self._begun[run.run_id] = began
         return answer
 
-    def _on_our_clock(self, answer: Refused | Waiting | None) -> Refused | Waiting | None:
+    def on_our_clock(self, answer: Refused | Waiting | None) -> Refused | Waiting | None:
         """Return an answer, with the moment of a refusal as the loop counts it."""
         if isinstance(answer, Refused) and answer.until is not None:
             return Refused(answer.reason, answer.detail, answer.until - self.ahead_s(), answer.seen)
         return answer
 
     async def turn(self, run: Standing, until: float | None) -> Refused | None:
-        with self.watching.in_line(run.session, self._came.pop(run.run_id, None)) as place:
-            while True:
-                woken = place.next_news()
-                answer = self._on_our_clock(
-                    await self.database.run(admission.take_turn, self._asking(run), self.moment())
-                )
-                if answer is None:
-                    run.holds_permit = True
-                    return None
-                if isinstance(answer, Refused):
-                    await self.leave(run)
-                    return answer
-                if answer is admission.STANDS_ANEW:  # it may be first there: nobody else would tell it
-                    self.watching.to_the_end(place)
-                    continue
-                if not await wait_until(woken, until):
-                    await self.leave(run)
-                    return Refused(Refusal.WAIT_OVER, f"its turn did not come within {run.policy.gate.wait_s:g} s")
+        return await waits.for_turn(self, run, self._came.pop(run.run_id, None), until)
 
     async def leave(self, run: Standing) -> None:
         self._came.pop(run.run_id, None)
@@ -218,13 +169,13 @@ class SqliteStore:
         began = self._begun.pop(run.run_id, None)
         try:
             if began is None:
-                await self.database.run(admission.leave, self._asking(run))
+                await self.database.run(admission.leave, self.asking(run))
             else:
-                await self.database.run(at_once.leave_begun, self._asking(run), began.fence, self.moment())
+                await self.database.run(at_once.leave_begun, self.asking(run), began.fence, self.moment())
         except StoreUnavailable as error:
             self._miss("a place could not be given up", error)
         if began is not None:
-            self._tell_breaker(run, began.breaker)
+            self._telling.breaker(run, began.breaker)
         self._wake_others(run, everybody=began is not None)
 
     # --- the attempt
@@ -232,12 +183,12 @@ class SqliteStore:
     async def begin(self, run: Standing) -> Refused | None:
         began = self._begun.pop(run.run_id, None)
         if began is None:
-            began = await self.database.run(admission.begin, self._asking(run), self.host, self.moment())
-        self._tell_breaker(run, began.breaker)
+            began = await self.database.run(admission.begin, self.asking(run), self.host, self.moment())
+        self._telling.breaker(run, began.breaker)
         if began.refused is not None:
             run.holds_permit = False
             self._wake_others(run)
-            refused = self._on_our_clock(began.refused)
+            refused = self.on_our_clock(began.refused)
             assert isinstance(refused, Refused), "it was one"
             return refused
         run.fence, run.admitted = began.fence, Admitted(began.generation, began.trial)
@@ -247,7 +198,7 @@ class SqliteStore:
 
     async def record(self, run: Standing, failed: Failed | None, receipt: Receipt, stopped: Reason | None) -> Verdict:
         tokens = run.tokens if run.never_launched and run.number > 1 else None
-        asked = (self._asking(run), Ended(run, failed, receipt, stopped, tokens, self.host))
+        asked = (self.asking(run), Ended(run, failed, receipt, stopped, tokens, self.host))
         run.holds_permit = False
         try:
             recorded = await self._late.try_now(outcome.record_attempt, *asked)
@@ -268,13 +219,13 @@ class SqliteStore:
     def _heed(self, run: Standing, receipt: Receipt, recorded: Recorded) -> None:
         """Tell what the end of an attempt has changed."""
         changed = recorded.breaker
-        self._tell_breaker(run, changed)
+        self._telling.breaker(run, changed)
         if recorded.quarantined and isinstance(receipt, Unknown):
-            self._tell(SessionQuarantined(run.session, run.run_id, self.clock.wall(), receipt))
+            self._telling.quarantined(run, receipt)
         self._wake_others(run, everybody=recorded.quarantined or (changed is not None and changed.is_one))
 
     async def end(self, run: Standing, ending: Ending) -> None:
-        asked = (self._asking(run), ending, self.host)
+        asked = (self.asking(run), ending, self.host)
         try:
             changed = await self.database.run(endings.end_run, *asked, self.moment())
         except StoreUnavailable as error:  # what it came to stands; what it had comes back later
@@ -285,7 +236,7 @@ class SqliteStore:
 
     def _ended(self, run: Standing, changed: Changed | None) -> None:
         run.retry_reserved = False
-        self._tell_breaker(run, changed)
+        self._telling.breaker(run, changed)
         self._over(run)
         self._wake_others(run, everybody=run.number > 0)
 
@@ -317,30 +268,16 @@ class SqliteStore:
     # --- the host's slots
 
     async def slot(self, run: Standing, slots: int, rank: int, until: float | None) -> bool:
-        with self.watching.in_line(ledger.HOST, self.watching.next_place(rank)) as place:
-            while True:
-                woken = place.next_news()
-                if await self.database.run(hosting.take_slot, self._asking(run), slots, rank):
-                    return True
-                if not await wait_until(woken, until):
-                    return False
+        return await waits.for_slot(self, run, slots, rank, until)
 
     async def give_slot(self, run: Standing) -> None:
-        await self.database.run(hosting.give_slot, self._asking(run))
+        await self.database.run(hosting.give_slot, self.asking(run))
         self.watching.wake(ledger.HOST)
 
     # --- what lasts
 
     async def breaker_moved(self, session: str, seen: State | None, until: float | None) -> None:
-        with self.watching.of_session(session) as place:
-            while True:
-                woken = place.next_news()
-                state, _ = await self.database.read(ledger.read, session)
-                seen = state if seen is None else seen
-                if state != seen:
-                    return
-                if not await wait_until(woken, until):
-                    return
+        await waits.for_breaker(self, session, seen, until)
 
     async def lift(self, session: str, run_id: str) -> None:
         if not self._late.lift_later(run_id):
@@ -349,7 +286,7 @@ class SqliteStore:
     async def lift_now(self, session: str, run_id: str) -> None:
         """Lift a quarantine that is written."""
         if await self.database.run(lost.lift, session, run_id, self.owner):
-            self._tell(QuarantineLifted(session, run_id, self.clock.wall()))
+            self._telling.lifted(session, run_id)
         self.watching.wake(session, everybody=True)
 
     async def reset(self, session: str) -> None:
@@ -357,24 +294,6 @@ class SqliteStore:
 
         await self.database.run(operate.reset, session, self.owner)
         self.watching.wake(session, everybody=True)
-
-    # --- what is told
-
-    def _tell_breaker(self, run: Standing, changed: Changed | None) -> None:
-        if changed is None or type(changed.after) is type(changed.before):
-            return
-        about = (run.session, run.run_id, self.clock.wall())
-        match changed.after:
-            case Open() as after:
-                self._tell(BreakerOpened(*about, after.until - self.clock.boottime(), after.trips))
-            case HalfOpen():
-                self._tell(BreakerHalfOpened(*about))
-            case Closed():
-                self._tell(BreakerClosed(*about))
-
-    def _tell(self, event: Event) -> None:
-        if self._events.listeners:
-            self._events.emit(event)
 
     def _miss(self, what: str, error: StoreUnavailable) -> None:
         self.missed += 1
