@@ -28,7 +28,7 @@ all_option = click.option("--all", "every", is_flag=True, help="Every session, a
 def reset(session: str, settings: str | None, state: str | None, *, as_json: bool) -> int:
     """Forget a session's breaker, spent tokens and quarantine: you say that it is well."""
     from supervisor.store.sqlite import operate
-    from supervisor.store.sqlite.reading import is_there
+    from supervisor.store.sqlite.place import is_there
 
     must_be_a_session(session)
     found, store = shared_state(settings, state)
@@ -106,7 +106,7 @@ def pause(
 def resume(session: str | None, settings: str | None, state: str | None, *, every: bool, as_json: bool) -> int:
     """Undo a pause. That of --all and that of one session are two: each is undone as it was made."""
     from supervisor.store.sqlite import operate
-    from supervisor.store.sqlite.reading import is_there
+    from supervisor.store.sqlite.place import is_there
 
     key = _key(session, every=every)
     found, store = shared_state(settings, state)
@@ -141,7 +141,7 @@ def stop(session: str, settings: str | None, state: str | None, *, as_json: bool
     from policies.verdict import Reason
     from supervisor.cli.stopped import stop as stop_runs
     from supervisor.cli.stopped import tell_stopped
-    from supervisor.store.sqlite.reading import is_there
+    from supervisor.store.sqlite.place import is_there
 
     must_be_a_session(session)
     found, store = shared_state(settings, state)

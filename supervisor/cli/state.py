@@ -34,8 +34,13 @@ def store_of(settings: "Settings", state: str | None) -> "Store":
 def _url_of(state: str) -> str:
     if state == "sqlite" or state.startswith("sqlite:///"):
         return state
-    if not state or "://" in state:
-        raise click.UsageError(f"--state is memory, sqlite, or the path of an SQLite file, got {state!r}")
+    if not state or "://" in state or state.startswith("sqlite:"):
+        from supervisor.credentials import hide_credentials
+
+        raise click.UsageError(
+            "--state is memory, sqlite, the path of an SQLite file, or sqlite:// before an absolute one; got "
+            f"{hide_credentials(repr(state))}"
+        )
     import os
 
     return f"sqlite://{os.path.abspath(state)}"
