@@ -1,12 +1,15 @@
 """The state as the commands look at it: what is not at rest, and whose processes live."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.settings.values import Settings
     from supervisor.store.sqlite.overview import Overview, Session, UnderWay
+
+_LATE_S: Final = 1.0
+"""By how much a renewal may be late, on a busy machine, before it is worth a word."""
 
 
 def look(path: "Path") -> "Overview | None":
@@ -33,6 +36,18 @@ def life_of(run: "UnderWay") -> str:
         return "unknown"
     death = owner_death(RecordedOwner(run.holder.id, Path(run.holder.life), run.holder.renewed_at))
     return {Death.ALIVE: "alive", Death.GONE: "dead", Death.UNKNOWN: "unknown"}[death]
+
+
+def silent_s(run: "UnderWay", now_at: float, lease_s: float) -> float | None:
+    """Return for how long the process has not been heard of that carries a run out; None: it has, or is not alive.
+
+    One that can writes in each third of its lease that it lives. One that stands still, by SIGSTOP or in a frozen
+    cgroup, is silent, and so is one whose loop is blocked.
+    """
+    if run.holder is None or life_of(run) != "alive":
+        return None
+    silence_s = now_at - run.holder.renewed_at
+    return silence_s if silence_s > lease_s / 3 + _LATE_S else None
 
 
 def conditions(session: "Session") -> list[str]:

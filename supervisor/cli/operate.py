@@ -40,24 +40,31 @@ def reset(session: str, settings: str | None, state: str | None, *, as_json: boo
         await store.reset(session)
         return stood
 
-    stood = asyncio.run(_opened(found, store, act))
+    _tell_reset(session, asyncio.run(_opened(found, store, act)), as_json=as_json)
+    return ExitStatus.OK
+
+
+def _tell_reset(session: str, stood: "Stands", *, as_json: bool) -> None:
+    """Print what was forgotten."""
     from supervisor.cli.words import breaker_words
+    from supervisor.store.sqlite.history import breaker_shape
 
     alive = [what for left in stood.quarantines for what in left.alive]
-    breaker = breaker_words(stood.breaker)
+    breaker = breaker_shape(stood.breaker)
     if as_json:
-        print_json({"session": session, "breaker": breaker, "tokens_spent": stood.tokens.spent, "alive": alive})
-        return ExitStatus.OK
+        was = {"session": session, "breaker": breaker, "tokens_spent": stood.tokens.spent, "alive": alive}
+        print_json([was] if stood.is_known else [])
+        return
     if not stood.is_known:
         say(f"nothing is known of {_named(session)}")
-        return ExitStatus.OK
-    say(f"session {session!r} is reset: its breaker was {breaker}, {stood.tokens.spent:.1f} tokens were spent")
+        return
+    spent = f"{stood.tokens.spent:.1f} tokens were spent"
+    say(f"session {session!r} is reset: its breaker was {breaker_words(breaker)}, {spent}")
     if stood.quarantines:
         say(f"it was quarantined, and what may still live is yours to end: {', '.join(alive)}")
     for lock in dict.fromkeys(left.lock for left in stood.quarantines if left.lock is not None):
         if os.path.lexists(f"{lock}.lock"):
             say(f"its lock file stays: {lock}.lock; remove it when that is ended (`turnkeeper locks` says whose it is)")
-    return ExitStatus.OK
 
 
 def _nothing(session: str, *, as_json: bool) -> int:
@@ -81,22 +88,27 @@ def pause(
     What runs is finished; with --now it is stopped. A run that waits to try again ends when it would.
     """
     from policies.verdict import Reason
-    from supervisor.cli.stopped import Stopped, tell_stopped
+    from supervisor.cli.stopped import Stopped, exit_status, tell_stopped
     from supervisor.cli.stopped import stop as stop_runs
     from supervisor.store.sqlite import operate
 
     key = _key(session, every=every)
     found, store = shared_state(settings, state)
 
-    async def act() -> Stopped:
-        await store.database.run(operate.pause, key, store.clock.wall(), store.owner)
+    async def act() -> tuple[bool, Stopped]:
+        was_paused = not await store.database.run(operate.pause, key, store.clock.wall(), store.owner)
         store.watching.wake_all()
-        return await stop_runs(store, key, Reason.PAUSED) if now else Stopped([], [])
+        if not as_json:  # before what may take as long as a grace
+            say(f"{_named(key)} {'are' if every else 'is'} paused: nothing new starts until `turnkeeper resume`")
+        return was_paused, await stop_runs(store, key, Reason.PAUSED) if now else Stopped([], [])
 
-    stopped = asyncio.run(_opened(found, store, act))
+    was_paused, stopped = asyncio.run(_opened(found, store, act))
+    if stopped.is_interrupted:
+        return _interrupted(key)
     if not as_json:
-        say(f"{_named(key)} {'are' if every else 'is'} paused: nothing new starts until `turnkeeper resume`")
-    return tell_stopped(stopped, as_json=as_json)
+        return tell_stopped(stopped)
+    print_json([{"session": session, "was_paused": was_paused, "stopped": stopped.runs}])
+    return exit_status(stopped)
 
 
 @click.command()
@@ -119,7 +131,7 @@ def resume(session: str | None, settings: str | None, state: str | None, *, ever
 
     was_paused, paused = asyncio.run(_opened(found, store, act))
     if as_json:
-        print_json({"session": session, "was_paused": was_paused, "still_paused": [one or "--all" for one in paused]})
+        print_json([{"session": session, "was_paused": was_paused, "still_paused": [one or "--all" for one in paused]}])
         return ExitStatus.OK
     are = "are" if every else "is"
     say(f"{_named(key)} {are} resumed" if was_paused else f"{_named(key)} {are} not paused")
@@ -139,8 +151,8 @@ def stop(session: str, settings: str | None, state: str | None, *, as_json: bool
     The exit status is 70 where that cannot be proved.
     """
     from policies.verdict import Reason
+    from supervisor.cli.stopped import exit_status, tell_stopped
     from supervisor.cli.stopped import stop as stop_runs
-    from supervisor.cli.stopped import tell_stopped
     from supervisor.store.sqlite.place import is_there
 
     must_be_a_session(session)
@@ -148,11 +160,16 @@ def stop(session: str, settings: str | None, state: str | None, *, as_json: bool
     if not is_there(store.path):
         return _nothing(session, as_json=as_json)
     stopped = asyncio.run(_opened(found, store, lambda: stop_runs(store, session, Reason.STOPPED)))
-    if not stopped.is_known and not as_json:
+    if stopped.is_interrupted:
+        return _interrupted(session)
+    if as_json:
+        print_json(stopped.runs)
+        return exit_status(stopped)
+    if not stopped.is_known:
         say(f"nothing is known of {_named(session)}")
-    elif not stopped.runs and not stopped.left and not as_json:
+    elif not stopped.runs and not stopped.left:
         say(f"nothing of {_named(session)} is under way")
-    return tell_stopped(stopped, as_json=as_json)
+    return tell_stopped(stopped)
 
 
 # --- what they share
@@ -170,6 +187,13 @@ def _key(session: str | None, *, every: bool) -> str:
 
 def _named(session: str) -> str:
     return f"session {session!r}" if session else "all sessions"
+
+
+def _interrupted(session: str) -> int:
+    """End by Ctrl-C while runs are being stopped."""
+    whose = f"the runs of {_named(session)}" if session else "all runs"
+    note(f"{whose} were told to end, and go on being stopped without this command: `turnkeeper status` shows them")
+    return ExitStatus.INTERRUPTED
 
 
 async def _opened(settings: "Settings", store: "SqliteStore", act: "Callable[[], Awaitable[Any]]") -> Any:

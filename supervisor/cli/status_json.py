@@ -3,7 +3,7 @@
 from typing import Any
 
 from policies.breaker import Closed
-from supervisor.cli.looking import breaker_name, conditions, host_left, life_of
+from supervisor.cli.looking import breaker_name, conditions, host_left, life_of, silent_s
 from supervisor.clock import iso_utc
 from supervisor.settings.values import Settings
 from supervisor.store.sqlite.history import under_way
@@ -12,12 +12,13 @@ from supervisor.store.sqlite.overview import Overview, Session, UnderWay
 
 def as_json(seen: Overview | None, settings: Settings, state: str) -> dict[str, Any]:
     """Return what `status --json` prints."""
+    lease_s = settings.state.lease_s
     paused = None if seen is None else seen.all_paused_wall
     return {
         "state": state,
         "all_paused_at": None if paused is None else iso_utc(paused),
         "host": _host_json(seen, settings),
-        "sessions": [] if seen is None else [_session_json(session) for session in seen.sessions],
+        "sessions": [] if seen is None else [_session_json(one, seen.now_at, lease_s) for one in seen.sessions],
     }
 
 
@@ -27,7 +28,7 @@ def _host_json(seen: Overview | None, settings: Settings) -> dict[str, Any]:
     return {"running": running, "limit": settings.limits.running, "tokens": left}
 
 
-def _session_json(session: Session) -> dict[str, Any]:
+def _session_json(session: Session, now_at: float, lease_s: float) -> dict[str, Any]:
     breaker = None
     if not isinstance(session.breaker, Closed):
         until = None if session.until_wall is None else iso_utc(session.until_wall)
@@ -35,7 +36,7 @@ def _session_json(session: Session) -> dict[str, Any]:
     return {
         "session": session.session,
         "is": conditions(session),
-        "runs": [_run_json(run) for run in session.runs],
+        "runs": [_run_json(run, silent_s(run, now_at, lease_s)) for run in session.runs],
         "breaker": breaker,
         "tokens": None if session.tokens is None else {"left": session.tokens[0], "capacity": session.tokens[1]},
         "quarantines": [
@@ -46,7 +47,7 @@ def _session_json(session: Session) -> dict[str, Any]:
     }
 
 
-def _run_json(run: UnderWay) -> dict[str, Any]:
+def _run_json(run: UnderWay, silence_s: float | None) -> dict[str, Any]:
     return {
         "run_id": run.run_id,
         "policy": run.policy,
@@ -57,5 +58,6 @@ def _run_json(run: UnderWay) -> dict[str, Any]:
         "stopping": run.stop,
         "pid": None if run.holder is None else run.holder.pid,
         "process": life_of(run),
+        "silent_s": None if silence_s is None else round(silence_s, 3),
         "warden_pid": run.warden,
     }

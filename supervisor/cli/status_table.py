@@ -1,7 +1,7 @@
 """What `turnkeeper status` prints for a person: a line for each thing that keeps a session from being at rest."""
 
 from policies.breaker import Closed
-from supervisor.cli.looking import breaker_name, host_left, life_of
+from supervisor.cli.looking import breaker_name, host_left, life_of, silent_s
 from supervisor.cli.shared_state import say
 from supervisor.log import seconds
 from supervisor.report import way_out
@@ -21,21 +21,27 @@ def print_status(seen: Overview | None, settings: Settings, wall: float) -> None
         return
     from supervisor.cli.table import print_table
 
-    rows = [row for session in seen.sessions for row in _rows(session, wall)]
+    silences = {
+        run.run_id: silent_s(run, seen.now_at, settings.state.lease_s) for one in seen.sessions for run in one.runs
+    }
+    rows = [row for session in seen.sessions for row in _rows(session, wall, silences)]
     print_table(("session", "is", "since", "who", "more", "tokens"), rows)
     for session in seen.sessions:
         if session.quarantines:
             say(f"What quarantines session {session.session!r}: {way_out(session.session)}.")
 
 
-def _rows(session: Session, wall: float) -> list[tuple[str, ...]]:
+def _rows(session: Session, wall: float, silences: dict[str, float | None]) -> list[tuple[str, ...]]:
     """Return a line for each thing that a session is."""
 
     def since(moment: float) -> str:
         return seconds(max(0.0, wall - moment))
 
     tokens = "" if session.tokens is None else f"{session.tokens[0]:.1f}/{session.tokens[1]:g}"
-    rows = [(under_way(run.state), since(run.since_wall), _who(run), _more(run)) for run in session.runs]
+    rows = [
+        (under_way(run.state), since(run.since_wall), _who(run, silences[run.run_id]), _more(run))
+        for run in session.runs
+    ]
     if not isinstance(session.breaker, Closed):
         rows.append((breaker_name(session).replace("_", " "), "", "", _breaker_words(session, wall)))
     rows += [
@@ -58,10 +64,12 @@ def _breaker_words(session: Session, wall: float) -> str:
     return f"opened {times}; {what}"
 
 
-def _who(run: UnderWay) -> str:
+def _who(run: UnderWay, silence_s: float | None) -> str:
     if run.holder is None:
         return run.run_id
     life = life_of(run)
+    if silence_s is not None:
+        life = f"silent for {seconds(silence_s)}"
     process = f"process {run.holder.pid}" + ("" if life == "alive" else f" ({life})")
     return process if run.warden is None else f"{process}, warden {run.warden}"
 

@@ -1,9 +1,10 @@
 """Runs that an operator stops: how that is done from a command of its own, and what it says of each."""
 
+import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from supervisor.cli.exit_status import ExitStatus
-from supervisor.cli.shared_state import print_json, say
+from supervisor.cli.shared_state import say
 
 if TYPE_CHECKING:
     from policies.verdict import Reason
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
 class Stopped(NamedTuple):
     """Runs, each as the history has it: those that were stopped, and those that have left what may still live.
 
-    `left` is what keeps the sessions quarantined, whenever it was left.
+    `left` is what keeps the sessions quarantined, whenever it was left. `is_interrupted`: all were told to end, and
+    Ctrl-C came while they were waited for.
     """
 
     runs: list[dict[str, Any]]
     left: "list[Left]"
     is_known: bool = True
+    is_interrupted: bool = False
 
 
 async def stop(store: "SqliteStore", session: str, reason: "Reason") -> Stopped:
@@ -29,7 +32,10 @@ async def stop(store: "SqliteStore", session: str, reason: "Reason") -> Stopped:
     from supervisor.store.sqlite import history, operate
 
     is_known = await store.database.read(operate.is_known, session)
-    stopped = await stop_runs(store.clock, store, _lost_runs(store), session, reason)
+    try:
+        stopped = await stop_runs(store.clock, store, _lost_runs(store), session, reason)
+    except asyncio.CancelledError:  # Ctrl-C; what they were told is in the database by the time that it is closed
+        return Stopped([], [], is_interrupted=True)
     runs = []
     for run_id in dict.fromkeys((*stopped.run_ids, *(left.run_id for left in stopped.quarantined))):
         run = await store.database.read(history.run, run_id)
@@ -51,14 +57,16 @@ def _lost_runs(store: "SqliteStore") -> "LostRuns":
     return LostRuns(clock, store, Remains(store), Events(), lambda: launcher, SystemLockFiles(clock), owner_death)
 
 
-def tell_stopped(stopped: Stopped, *, as_json: bool) -> int:
-    """Print what became of runs, with the proof; return the exit status: 70 if anything may still live."""
-    if as_json:
-        print_json(stopped.runs)
-    else:
-        for run in stopped.runs:
-            _print_stopped(run)
-        _print_left(stopped.left)
+def tell_stopped(stopped: Stopped) -> int:
+    """Print for a person what became of runs, with the proof; return the exit status."""
+    for run in stopped.runs:
+        _print_stopped(run)
+    _print_left(stopped.left)
+    return exit_status(stopped)
+
+
+def exit_status(stopped: Stopped) -> int:
+    """Return 70 if anything may still live."""
     is_unproved = bool(stopped.left) or not all(map(_is_proved, stopped.runs))
     return ExitStatus.UNCONFIRMED if is_unproved else ExitStatus.OK
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from policies.breaker import Closed, HalfOpen, Open, State
 from supervisor.log import seconds
 from supervisor.report import way_out
 
@@ -136,19 +135,12 @@ def _numbers(why: Json | None) -> Iterator[str]:
         yield f"deadline: {f'{seconds(left)} later' if left > 0.0 else f'{seconds(-left)} before'}"
 
 
-def _breakers(before: str | None, after: str | None) -> str:
-    from supervisor.store.sqlite.rows import breaker_of
-
-    first, then = breaker_words(breaker_of(before)), breaker_words(breaker_of(after))
+def _breakers(before: Json, after: Json) -> str:
+    first, then = breaker_words(before), breaker_words(after)
     return first if first == then else f"{first} before, {then} after"
 
 
-def breaker_words(state: State) -> str:
-    """Return what a breaker is."""
-    match state:
-        case Closed():
-            return "closed" if not state.in_a_row else f"closed, {state.in_a_row} in a row failed"
-        case Open():
-            return "open"
-        case HalfOpen():
-            return "half open"
+def breaker_words(breaker: Json) -> str:
+    """Return what a breaker is, as `history.breaker_shape` has it."""
+    row = breaker.get("in_a_row")
+    return f"closed, {row} in a row failed" if row else str(breaker["state"]).replace("_", " ")

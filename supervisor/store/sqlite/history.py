@@ -6,10 +6,12 @@ Plain functions that change nothing. A run that is under way has the status that
 import json
 from typing import Any, Final, NamedTuple
 
+from policies.breaker import Closed, HalfOpen, Open, State
 from policies.verdict import Reason
 from supervisor.clock import iso_utc
 from supervisor.report import Status
 from supervisor.store.sqlite.asking import Connection
+from supervisor.store.sqlite.rows import breaker_of
 
 _RUN: Final = (
     "SELECT seq, id, session, policy, policy_hash, state, status, reason, started_wall, duration_s, detail, parents,"
@@ -57,7 +59,7 @@ def run(database: Connection, run_id: str) -> dict[str, Any] | None:
     shape |= {"detail": detail, "lock": lock, "parents": json.loads(parents), "attempts_allowed": attempts}
     shape["owner"] = {"id": owner, "pid": pid}
     for attempt, [*_, why, fence, warden] in zip(shape["attempts"], database.execute(_ATTEMPT, (seq,)), strict=True):
-        attempt |= {"why": None if why is None else json.loads(why), "fence": fence, "warden_pid": warden}
+        attempt |= {"why": None if why is None else _why(json.loads(why)), "fence": fence, "warden_pid": warden}
     return shape
 
 
@@ -114,6 +116,24 @@ def _attempt(row: tuple[Any, ...]) -> dict[str, Any]:
         "released": None if receipt is None else json.loads(receipt),
         "verdict": None if verdict is None else _verdict(json.loads(verdict)),
     }
+
+
+def _why(written: dict[str, Any]) -> dict[str, Any]:
+    """Return what a verdict was decided on, with its breaker, before and after, in a shape for others."""
+    if "breaker" in written:
+        written["breaker"] = [breaker_shape(breaker_of(text)) for text in written["breaker"]]
+    return written
+
+
+def breaker_shape(state: State) -> dict[str, Any]:
+    """Return a breaker's state for others: no moment of the store's clock is in it."""
+    match state:
+        case Closed():
+            return {"state": "closed", "in_a_row": state.in_a_row}
+        case Open():
+            return {"state": "open", "opened_in_a_row": state.trips + 1}
+        case HalfOpen():
+            return {"state": "half_open", "opened_in_a_row": state.trips + 1, "trials": state.taken}
 
 
 def _verdict(written: dict[str, Any]) -> dict[str, Any]:

@@ -76,10 +76,11 @@ def reset(database: Connection, session: str, me: str) -> None:
     ledger.tell(database, session, "changed", me)
 
 
-def pause(database: Connection, session: str, wall: float, me: str) -> None:
-    """Let nothing new start for a session; '': for any."""
-    database.execute("INSERT OR IGNORE INTO pauses VALUES (?, ?)", (session, wall))
+def pause(database: Connection, session: str, wall: float, me: str) -> bool:
+    """Let nothing new start for a session; '': for any. Tell whether it was not paused before."""
+    is_new = database.execute("INSERT OR IGNORE INTO pauses VALUES (?, ?)", (session, wall)).rowcount > 0
     _tell(database, session, "changed", me)
+    return is_new
 
 
 def resume(database: Connection, session: str, me: str) -> bool:

@@ -19,7 +19,7 @@ WHY = {
     "session_spent": [9.0, 9.0],
     "session_capacity": 10.0,
     "host_spent": [0.0, 0.0],
-    "breaker": [None, None],
+    "breaker": [{"state": "closed", "in_a_row": 0}] * 2,
     "deadline_s": 12.0,
     "stopped": None,
 }
