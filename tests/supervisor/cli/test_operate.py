@@ -199,6 +199,8 @@ def test_over_what_may_still_live_nobody_says_that_all_is_quiet(
     quarantined(turnkeeper)
     try:
         [run] = told(turnkeeper, *command, status=70)
+        if command[0] == "pause":
+            [run] = run["stopped"]
         assert (run["run_id"], run["status"]) == (turnkeeper.report["run_id"], "quarantined")
         [alive] = run["attempts"][0]["released"]["alive"]
         ended = turnkeeper.run_as_it_is(*command)
@@ -234,6 +236,28 @@ def test_stop_says_so_each_time_until_work_that_ignores_its_cancellation_is_dead
     assert turnkeeper.run(["true"]).status == 0
 
 
+@pytest.mark.parametrize("command", [("stop", SESSION), ("pause", SESSION, "--now"), ("pause", "--all", "--now")])
+def test_interrupted_while_it_waits_it_says_that_the_runs_go_on_being_stopped(
+    turnkeeper: Turnkeeper, command: tuple[str, ...]
+) -> None:
+    process = started(
+        turnkeeper, "trap 'echo > told; until [ -e go ]; do sleep 0.05; done' TERM; echo > runs; sleep 60"
+    )
+    argv = [sys.executable, "-m", "supervisor.cli.main", *command]
+    operator = subprocess.Popen(argv, cwd=turnkeeper.folder, env=turnkeeper.env, stderr=subprocess.PIPE)
+    turnkeeper.wait_for("told")
+    operator.send_signal(signal.SIGINT)
+    _, said = operator.communicate(timeout=20)
+    assert operator.returncode == 130
+    whose = "all runs" if "--all" in command else f"the runs of session '{SESSION}'"
+    assert said.decode() == (
+        f"turnkeeper: {whose} were told to end, and go on being stopped without this command: "
+        "`turnkeeper status` shows them\n"
+    )
+    (turnkeeper.folder / "go").touch()
+    assert turnkeeper.end(process).status == (143 if command[0] == "stop" else 75)
+
+
 def _forget_life_files(turnkeeper: Turnkeeper) -> None:
     for life in turnkeeper.alive.iterdir():  # of a killed warden: a sweep takes it after an hour
         life.unlink()
@@ -243,11 +267,16 @@ def _forget_life_files(turnkeeper: Turnkeeper) -> None:
 
 
 def test_what_is_paused_is_refused_with_75_until_it_is_resumed(turnkeeper: Turnkeeper) -> None:
-    turnkeeper.run_as_it_is("pause", SESSION)
+    assert told(turnkeeper, "resume", SESSION) == [], "there is no state yet"
+    for was_paused in (False, True):
+        paused = {"session": SESSION, "was_paused": was_paused, "stopped": []}
+        assert told(turnkeeper, "pause", SESSION) == [paused]
     assert turnkeeper.run(["true"]).status == 75
     assert (turnkeeper.report["status"], turnkeeper.report["reason"]) == ("refused", "paused")
     assert turnkeeper.run(["true"], session="other").status == 0
-    assert told(turnkeeper, "resume", SESSION)["was_paused"] is True
+    for was_paused in (True, False):
+        resumed = {"session": SESSION, "was_paused": was_paused, "still_paused": []}
+        assert told(turnkeeper, "resume", SESSION) == [resumed]
     assert turnkeeper.run(["true"]).status == 0
 
 
@@ -255,7 +284,7 @@ def test_a_pause_of_all_is_one_of_its_own(turnkeeper: Turnkeeper) -> None:
     turnkeeper.run_as_it_is("pause", "--all")
     turnkeeper.run_as_it_is("pause", SESSION)
     assert turnkeeper.run(["true"], session="never seen before").status == 75
-    assert told(turnkeeper, "resume", "--all") == {"session": None, "was_paused": True, "still_paused": [SESSION]}
+    assert told(turnkeeper, "resume", "--all") == [{"session": None, "was_paused": True, "still_paused": [SESSION]}]
     assert turnkeeper.run(["true"], session="never seen before").status == 0
     assert turnkeeper.run(["true"]).status == 75
 
@@ -272,14 +301,17 @@ def test_who_waits_in_line_is_refused_at_once_by_a_pause(turnkeeper: Turnkeeper)
 
 def test_what_runs_is_finished_in_a_pause(turnkeeper: Turnkeeper) -> None:
     process = started(turnkeeper, "echo > runs; until [ -e go ]; do sleep 0.05; done")
-    assert told(turnkeeper, "pause", SESSION) == []
+    [paused] = told(turnkeeper, "pause", SESSION)
+    assert paused["stopped"] == []
     (turnkeeper.folder / "go").touch()
     assert turnkeeper.end(process).status == 0
 
 
 def test_pause_now_stops_what_runs_and_proves_it_uncharged(turnkeeper: Turnkeeper) -> None:
     process = started(turnkeeper, SLEEPS)
-    [run] = told(turnkeeper, "pause", "--all", "--now")
+    [paused] = told(turnkeeper, "pause", "--all", "--now")
+    assert paused["session"] is None
+    [run] = paused["stopped"]
     assert (run["status"], run["reason"]) == ("cancelled", "paused")
     assert run["attempts"][0]["released"]["receipt"] == "gone"
     assert run["attempts"][0]["why"]["session_spent"] == [0.0, 0.0]
@@ -299,9 +331,9 @@ def test_reset_forgets_breaker_and_tokens_and_says_what_they_were(turnkeeper: Tu
     turnkeeper.rules("budget.attempts = 2", "breaker.failures = 2", 'backoff.base = "0s"')
     turnkeeper.run(sh("exit 3"))
     assert turnkeeper.run(["true"]).status == 75
-    told_ = told(turnkeeper, "reset", SESSION)
-    assert (told_["breaker"], told_["alive"]) == ("open", [])
-    assert 0.9 < told_["tokens_spent"] <= 1.0
+    [was] = told(turnkeeper, "reset", SESSION)
+    assert (was["session"], was["breaker"]) == (SESSION, {"state": "open", "opened_in_a_row": 1})
+    assert (was["alive"], 0.9 < was["tokens_spent"] <= 1.0) == ([], True)
     assert turnkeeper.run(["true"]).status == 0
 
 
@@ -309,6 +341,7 @@ def test_of_a_session_that_is_not_known_they_say_so(turnkeeper: Turnkeeper) -> N
     turnkeeper.run(["true"])
     for command in ("stop", "reset"):
         assert turnkeeper.run_as_it_is(command, "x") == (0, b"nothing is known of session 'x'\n", "")
+        assert told(turnkeeper, command, "x") == []
 
 
 def test_settings_that_cannot_be_used_keep_no_operator_from_a_state_that_is_named(turnkeeper: Turnkeeper) -> None:

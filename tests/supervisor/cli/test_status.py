@@ -1,6 +1,8 @@
 """`turnkeeper status`, `runs` and `show`: only read, also where there is nothing yet; and the health check."""
 
 import json
+import os
+import signal
 import sqlite3
 from contextlib import closing
 from typing import Any
@@ -102,6 +104,33 @@ def test_status_shows_what_runs_and_who_has_it(turnkeeper: Turnkeeper) -> None:
     (turnkeeper.folder / "go").touch()
     turnkeeper.end(process)
     assert printed(turnkeeper, "status")["sessions"] == []
+
+
+def test_status_says_of_a_process_that_stands_still_for_how_long_it_was_silent(turnkeeper: Turnkeeper) -> None:
+    (turnkeeper.folder / "settings.toml").write_text(
+        '[state]\nlease = "3s"\n[policies.default]\nattempt.grace = "1s"\n'
+    )
+    process = turnkeeper.start(sh("echo > runs; until [ -e go ]; do sleep 0.05; done"))
+    turnkeeper.wait_for("runs")
+
+    def silence() -> float | None:
+        [session] = printed(turnkeeper, "status")["sessions"]
+        [run] = session["runs"]
+        assert run["process"] == "alive"
+        silent_s: float | None = run["silent_s"]
+        return silent_s
+
+    assert silence() is None
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        until(lambda: silence() is not None, "it is silent for longer than a third of its lease")
+        line = turnkeeper.run_as_it_is("status").stdout.decode().splitlines()[1]
+        assert f"process {process.pid} (silent for " in line
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    until(lambda: silence() is None, "it is heard again")
+    (turnkeeper.folder / "go").touch()
+    turnkeeper.end(process)
 
 
 def test_status_shows_an_open_breaker_and_the_tokens(turnkeeper: Turnkeeper) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from policies.breaker import Closed, HalfOpen, Open
 from supervisor import Status
 from supervisor.clock import clock_of
 from supervisor.store.sqlite import history
@@ -82,8 +83,18 @@ async def test_one_run_says_more_than_its_report_what_its_verdicts_were_decided_
     first, last = seen["attempts"]
     assert (first["why"]["attempts"], last["why"]["attempts"]) == ([1, 2], [2, 2])
     assert first["why"]["session_spent"] == [0.0, 1.0]
+    assert first["why"]["breaker"] == [{"state": "closed", "in_a_row": 0}, {"state": "closed", "in_a_row": 1}]
     assert first["fence"] < last["fence"]
     assert history.run(file.connection, "none of ours") is None
+
+
+def test_a_breaker_is_an_object_in_each_of_its_states() -> None:
+    shapes = [history.breaker_shape(state) for state in (Closed(3, 2), Open(4, 99.0, 1, 60.0), HalfOpen(5, 2, 1))]
+    assert shapes == [
+        {"state": "closed", "in_a_row": 2},
+        {"state": "open", "opened_in_a_row": 2},
+        {"state": "half_open", "opened_in_a_row": 3, "trials": 1},
+    ]
 
 
 async def test_a_run_is_meant_by_the_beginning_of_its_id_with_run_or_without() -> None:
