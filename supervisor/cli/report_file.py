@@ -25,6 +25,9 @@ class CannotCreate(Exception):
 class ReportFile:
     """Made before the run, so that a run whose report could not be written does not start; named once it is whole.
 
+    Where the file system can have one it is a file without a name until then: who is killed leaves nothing. Elsewhere
+    it has a passing name beside the report's.
+
     Raises CannotCreate. A path of None: no report is wanted. What is no plain file (a device, a FIFO), and one of our
     own descriptors (/dev/stderr), is written to as it is.
     """
@@ -32,18 +35,22 @@ class ReportFile:
     def __init__(self, path: str | None) -> None:
         self._path = path
         self._passing = self._real = ""
+        self._unnamed: int | None = None
 
     def __enter__(self) -> Self:
         if self._path is None or self._path_is_special():
             return self
         try:
             self._real = os.path.realpath(self._path)  # a symbolic link stays, and the file that it names is written
-            name = f".turnkeeper-report.{SystemClock().token(8)}"
-            self._passing = os.path.join(os.path.dirname(self._real), name)
-            made = os.open(self._passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            folder = os.path.dirname(self._real)
+            self._passing = os.path.join(folder, f".turnkeeper-report.{SystemClock().token(8)}")
+            made = self._unnamed = _unnamed_in(folder)
+            if made is None:
+                made = os.open(self._passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with suppress(OSError):  # one that is there keeps its mode
                 os.fchmod(made, stat.S_IMODE(os.stat(self._real).st_mode))
-            os.close(made)
+            if self._unnamed is None:
+                os.close(made)
         except (OSError, ValueError) as error:
             self._passing = ""
             raise self._cannot_create(error) from None
@@ -52,6 +59,8 @@ class ReportFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._unnamed is not None:
+            os.close(self._unnamed)
         if self._passing:
             with suppress(OSError):  # it has its name, or its folder may not be written any more
                 os.unlink(self._passing)
@@ -88,8 +97,11 @@ class ReportFile:
     async def _write_whole(self, text: str) -> None:
         import aiofiles
 
-        async with aiofiles.open(self._passing, "w", encoding="ascii") as file:
+        to = self._passing if self._unnamed is None else self._unnamed
+        async with aiofiles.open(to, "w", encoding="ascii", closefd=self._unnamed is None) as file:
             await file.write(text)
+        if self._unnamed is not None and self._is_named(self._unnamed):
+            return
         try:
             os.replace(self._passing, self._real)
         except OSError as error:
@@ -97,6 +109,26 @@ class ReportFile:
                 raise
             async with aiofiles.open(self._real, "w", encoding="ascii") as file:  # mounted there: a container's
                 await file.write(text)
+
+    def _is_named(self, unnamed: int) -> bool:
+        """Give it the report's name; False: that is taken, and it has its passing one, for a link replaces nothing."""
+        source = f"/proc/self/fd/{unnamed}"
+        try:
+            os.link(source, self._real, src_dir_fd=unnamed)  # only with a folder, unused here, Python follows this link
+        except FileExistsError:
+            os.link(source, self._passing, src_dir_fd=unnamed)
+            return False
+        return True
+
+
+def _unnamed_in(folder: str) -> int | None:
+    """Open a file that has no name yet; None where there can be none, or it could not be given one later."""
+    if not os.path.exists("/proc/self/fd"):
+        return None
+    try:
+        return os.open(folder, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+    except OSError:  # the file system has none; or it is refused for a reason that one with a name meets, too
+        return None
 
 
 def _descriptor_of(path: str) -> int | None:

@@ -269,8 +269,8 @@ def _forget_life_files(turnkeeper: Turnkeeper) -> None:
 def test_what_is_paused_is_refused_with_75_until_it_is_resumed(turnkeeper: Turnkeeper) -> None:
     assert told(turnkeeper, "resume", SESSION) == [], "there is no state yet"
     for was_paused in (False, True):
-        paused = {"session": SESSION, "was_paused": was_paused, "stopped": []}
-        assert told(turnkeeper, "pause", SESSION) == [paused]
+        [paused] = told(turnkeeper, "pause", SESSION)
+        assert paused == {"session": SESSION, "was_paused": was_paused, "stopped": []}
     assert turnkeeper.run(["true"]).status == 75
     assert (turnkeeper.report["status"], turnkeeper.report["reason"]) == ("refused", "paused")
     assert turnkeeper.run(["true"], session="other").status == 0

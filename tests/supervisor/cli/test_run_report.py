@@ -1,5 +1,6 @@
 """`--report`: one JSON object, of a shape that others may rely on, in a file that is there whole or not at all."""
 
+import asyncio
 import json
 import os
 import re
@@ -7,11 +8,15 @@ import shutil
 import stat
 import subprocess
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from supervisor.cli.report_file import ReportFile
+from supervisor.report import RunReport, Status
 from tests.supervisor.cli.running import SESSION, Turnkeeper, on_full_disk, sh
+from tests.supervisor.tree.trees import until
 
 pytestmark = pytest.mark.processes
 
@@ -111,6 +116,39 @@ def test_a_symbolic_link_stays_and_the_file_that_it_names_is_written(turnkeeper:
     assert turnkeeper.report_file.is_symlink()
     assert (turnkeeper.folder / "reports" / "today.json").is_file()
     assert turnkeeper.report["status"] == "succeeded"
+
+
+def test_a_run_that_is_killed_leaves_nothing_beside_its_report(turnkeeper: Turnkeeper) -> None:
+    try:
+        os.close(os.open(turnkeeper.folder, os.O_WRONLY | os.O_TMPFILE))
+    except OSError:
+        pytest.skip("this file system has no files without a name")
+    turnkeeper.report_file.write_text('"the old one"')
+    process = turnkeeper.start(sh("echo > runs; sleep 60"))
+    turnkeeper.wait_for("runs")
+    process.kill()
+    turnkeeper.end(process)
+    until(lambda: not turnkeeper.processes(), "its tree is gone")
+    assert sorted(os.listdir(turnkeeper.folder)) == ["report.json", "runs", "state"]
+    assert turnkeeper.report_file.read_text() == '"the old one"'
+    turnkeeper.run_as_it_is("stop", SESSION)  # takes what it had
+
+
+@pytest.mark.parametrize("older", ["", "an older one"])
+def test_where_no_file_can_be_without_a_name_it_has_a_passing_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: str
+) -> None:
+    monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY)  # to write to a folder is refused, as where there is none
+    path = tmp_path / "report.json"
+    if older:
+        path.write_text(older)
+    with ReportFile(str(path)) as to:
+        assert any(name.startswith(".turnkeeper-report.") for name in os.listdir(tmp_path))
+        assert (
+            asyncio.run(to.write(RunReport("run-1", "a", "default", "0f", Status.CANCELLED, None, 0.0, 1.0, ()))) == ""
+        )
+    assert os.listdir(tmp_path) == ["report.json"]
+    assert json.loads(path.read_text())["run_id"] == "run-1"
 
 
 def test_what_a_killed_run_has_left_is_in_nobodys_way(turnkeeper: Turnkeeper) -> None:
