@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from policies.policy import Pids
+from supervisor import proc
 from supervisor.cgroup import Cgroup, cgroup_of
 
 # The inodes of the namespaces that a kernel starts with (include/linux/proc_ns.h).
@@ -56,29 +57,16 @@ class RecordedTree(NamedTuple):
     life: Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Stat:
-    state: str
-    parent: int
-    threads: int
-    starttime: int
-
-    @property
-    def is_dead(self) -> bool:
-        # The first thread of a living process may have ended: then it shows as a zombie that has other threads.
-        return self.state in "ZX" and self.threads <= 1
-
-
 @functools.cache
 def this_process() -> Owner:
     """Return the facts about the calling process; read once, and again after a fork."""
-    own = _stat("self")
+    own = proc.stat_of("self")
     return Owner(
         pid=os.getpid(),
         starttime=None if own is None else own.starttime,
-        boot_id=_read("/proc/sys/kernel/random/boot_id").decode("ascii", "replace").strip(),
+        boot_id=proc.read("/proc/sys/kernel/random/boot_id").decode("ascii", "replace").strip(),
         host=os.uname().nodename,
-        pid_namespace=_namespace("self", "pid"),
+        pid_namespace=proc.namespace("self", "pid"),
         init_start=_init_start(),
         cgroup=cgroup_of("self"),
     )
@@ -88,19 +76,21 @@ def this_process() -> Owner:
 def in_initial_pid_namespace() -> bool:
     """Tell whether every process of this kernel is to be seen from here, those of all containers included."""
     return (
-        _namespace("self", "pid") == INITIAL_PID_NAMESPACE and _init_start() is not None and not _proc_hides_processes()
+        proc.namespace("self", "pid") == INITIAL_PID_NAMESPACE
+        and _init_start() is not None
+        and not _proc_hides_processes()
     )
 
 
 @functools.cache
 def in_initial_time_namespace() -> bool:
     """Tell whether this process sees the time since boot as the kernel does."""
-    return not os.path.lexists("/proc/self/ns/time") or _namespace("self", "time") == _INITIAL_TIME_NAMESPACE
+    return not os.path.lexists("/proc/self/ns/time") or proc.namespace("self", "time") == _INITIAL_TIME_NAMESPACE
 
 
 def starttime_of(pid: int) -> int | None:
     """Return when a process of this namespace was started, in clock ticks after boot; None: it is gone."""
-    stat = _stat(pid)
+    stat = proc.stat_of(pid)
     return None if stat is None else stat.starttime
 
 
@@ -142,11 +132,11 @@ def is_below(pid: int, starttime: int | None, above: int) -> bool:
     return first is not None and first[1].starttime == starttime and any(process == above for process, _ in line)
 
 
-def _ascent(process: int) -> Iterator[tuple[int, _Stat]]:
+def _ascent(process: int) -> Iterator[tuple[int, proc.Stat]]:
     """Yield a process, its parent, that one's parent, and so on, as far as they can be seen."""
     for _ in range(_LONGEST_DESCENT):
         try:
-            stat = _stat(process) if process > 0 else None
+            stat = proc.stat_of(process) if process > 0 else None
         except OSError:  # hidden
             return
         if stat is None:
@@ -161,17 +151,21 @@ def gateway_visible() -> bool:
     One in a container below ours is not: the pids that it writes are its container's.
     """
     mine = os.getpid()
-    return any(_is_gateway(_arguments(pid)) and _is_of_our_namespace(pid) for pid in _processes() if pid != mine)
+    return any(
+        _is_gateway(proc.arguments_of(pid)) and _is_of_our_namespace(pid) for pid in proc.processes() if pid != mine
+    )
 
 
 def _alive_anywhere(pid: int, starttime: int | None) -> bool | None:
     # First by start time alone: one short read for each process settles it while the holder lives.
-    for process in _processes():
-        stat = _stat(process)
-        if stat and stat.starttime == starttime and not stat.is_dead and pid in _pids_on_each_level(process):
+    for process in proc.processes():
+        stat = proc.stat_of(process)
+        if stat and stat.starttime == starttime and not stat.is_dead and pid in proc.pids_on_each_level(process):
             return True
     # No such process. One of that pid in another time namespace may still be it: it saw another start time.
-    verdicts = [_is_holder(process, starttime) for process in _processes() if pid in _pids_on_each_level(process)]
+    verdicts = [
+        _is_holder(process, starttime) for process in proc.processes() if pid in proc.pids_on_each_level(process)
+    ]
     return True if True in verdicts else None if None in verdicts else False
 
 
@@ -187,7 +181,7 @@ def _alive_here(pid: int, starttime: int | None) -> bool | None:
 
 def _is_holder(process: int, starttime: int | None) -> bool | None:
     """Tell whether a process whose pid is right is the one that started at `starttime`."""
-    stat = _stat(process)
+    stat = proc.stat_of(process)
     if stat is None:
         return None  # hidden, or gone since: the next look will tell
     if stat.is_dead:
@@ -196,53 +190,28 @@ def _is_holder(process: int, starttime: int | None) -> bool | None:
         return None
     if stat.starttime == starttime:
         return True
-    return False if _boot_offset(process) == _boot_offset("self") else None
+    return False if proc.boot_offset(process) == proc.boot_offset("self") else None
 
 
 def _init_start() -> int | None:
     try:
-        stat = _stat(1) if _proc_is_ours() else None
+        stat = proc.stat_of(1) if _proc_is_ours() else None
     except PermissionError:  # hidepid
         return None
     return None if stat is None else stat.starttime
 
 
-def _processes() -> Iterator[int]:
-    return (int(name) for name in os.listdir("/proc") if name.isdecimal())
-
-
-def _stat(process: int | str) -> _Stat | None:
-    raw = _read(f"/proc/{process}/stat")
-    if not raw:
-        return None
-    fields = raw[raw.rindex(b")") + 2 :].split()  # the name before it may hold anything, ")" too
-    return _Stat(fields[0].decode(), parent=int(fields[1]), threads=int(fields[17]), starttime=int(fields[19]))
-
-
-def _pids_on_each_level(process: int) -> list[int]:
-    for line in _read(f"/proc/{process}/status").splitlines():
-        if line.startswith(b"NSpid:"):
-            return [int(pid) for pid in line.split()[1:]]
-    return []
-
-
 def _is_of_our_namespace(process: int) -> bool:
     try:
-        return len(_pids_on_each_level(process)) == 1  # this /proc counts from our own level downwards
+        return len(proc.pids_on_each_level(process)) == 1  # this /proc counts from our own level downwards
     except PermissionError:
         return False
-
-
-def _boot_offset(process: int | str) -> bytes:
-    """Return by how much a process sees the time since boot shifted; empty on a kernel without time namespaces."""
-    lines = _read(f"/proc/{process}/timens_offsets").splitlines()
-    return b" ".join(next((line for line in lines if line.startswith(b"boottime")), b"").split())
 
 
 @functools.cache
 def _own_time_is_common() -> bool:
     # Field 22 is shifted in another time namespace, for whoever reads it there.
-    return in_initial_time_namespace() or _namespace("self", "time") == _namespace(1, "time") != 0
+    return in_initial_time_namespace() or proc.namespace("self", "time") == proc.namespace(1, "time") != 0
 
 
 @functools.cache
@@ -255,23 +224,8 @@ def _proc_is_ours() -> bool:
 
 
 def _proc_hides_processes() -> bool:
-    mounts = (line.split() for line in _read("/proc/self/mountinfo").splitlines())
+    mounts = (line.split() for line in proc.read("/proc/self/mountinfo").splitlines())
     return any(fields[4] == b"/proc" and b"hidepid=" in fields[-1] for fields in mounts)
-
-
-def _namespace(process: int | str, kind: str) -> int:
-    try:
-        return os.stat(f"/proc/{process}/ns/{kind}").st_ino
-    except (FileNotFoundError, PermissionError):
-        return 0
-
-
-def _arguments(process: int) -> list[str]:
-    try:
-        raw = _read(f"/proc/{process}/cmdline")
-    except PermissionError:
-        raw = b""
-    return raw.decode("utf-8", "surrogateescape").rstrip("\0").split("\0")
 
 
 def _is_gateway(arguments: list[str]) -> bool:
@@ -286,18 +240,6 @@ def _is_gateway(arguments: list[str]) -> bool:
         argument.endswith(("dist/index.js", "dist/entry.js")) for argument in arguments
     )
     return is_openclaw and "gateway" in arguments
-
-
-def _read(path: str) -> bytes:
-    """Return what a file of /proc says; empty if there is none, or its process has ended.
-
-    Any other error is raised: a file that may not be read, or not just now, is no proof of anything.
-    """
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.readall()
-    except (FileNotFoundError, ProcessLookupError):
-        return b""
 
 
 def _forget() -> None:

@@ -2,17 +2,17 @@
 
 import asyncio
 import logging
-import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from policies.policy import Policy
 from policies.verdict import Reason
 from supervisor.alarms import Alarms
+from supervisor.arguments import LONGEST_KEY, check_policies, check_session, lock_path_of, policy_of
 from supervisor.attempt import CURRENT, must_be_work
 from supervisor.clock import Clock, clock_of
 from supervisor.effects import Effects
@@ -23,7 +23,6 @@ from supervisor.lock.session_lock import LockFiles, SystemLockFiles
 from supervisor.recovery.left_behind import Recovery
 from supervisor.report import RunReport, Status
 from supervisor.run import supervise
-from supervisor.settings.did_you_mean import did_you_mean
 from supervisor.settings.values import Settings, embedded_settings
 from supervisor.steps.available_memory import available_memory
 from supervisor.steps.running import Running
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_LONGEST_KEY: Final = 512
 _log = logging.getLogger("turnkeeper")
 
 
@@ -68,12 +66,7 @@ class Supervisor:
     ) -> None:
         self._settings = embedded_settings() if settings is None else settings
         self._policies = {**self._settings.policies, **(policies or {})}
-        for name, rules in self._policies.items():
-            if not isinstance(rules, Policy):
-                raise TypeError(
-                    f"policies maps names to Policy objects, got {type(rules).__name__} for {name!r}: "
-                    "tables as in settings.toml are for Supervisor.from_settings(policies=...)"
-                )
+        check_policies(self._policies)
         self._default = self._policies["default"]
         self._clock, self._store, self._locks, self._start_task = clock, store, locks, start_task
         self._launcher = launcher
@@ -228,13 +221,13 @@ class Supervisor:
         effects = self._effects
         if effects is None or self._closed:
             raise RuntimeError("runs are started inside `async with Supervisor() as supervisor:`")
-        if not (session.__class__ is str and 0 < len(session) <= _LONGEST_KEY and session.isprintable()):
+        if not (session.__class__ is str and 0 < len(session) <= LONGEST_KEY and session.isprintable()):
             check_session(session)
         parks = None
         if not callable(work):
             must_be_work(work)
             parks = work if isinstance(work, ParkedWork) else None
-        rules = self._default if policy is None else self._policy(policy)
+        rules = self._default if policy is None else policy_of(policy, self._policies)
         self._count += 1
         within = CURRENT.get()
         if within is not None and within._ended:
@@ -243,7 +236,7 @@ class Supervisor:
         if self._host is not None:
             run.host = self._host
         if lock is not None:
-            run.lock_path = _lock_path(effects, lock)
+            run.lock_path = lock_path_of(lock, effects.locks)
         if parks is not None:
             run.parks = parks
         elif not callable(work):
@@ -300,31 +293,3 @@ class Supervisor:
         if self._effects is None:
             raise RuntimeError("reset() is for the inside of `async with Supervisor() as supervisor:`")
         await self._effects.store.reset(session)
-
-    def _policy(self, policy: str | Policy) -> Policy:
-        if isinstance(policy, Policy):
-            return policy
-        if not isinstance(policy, str):
-            raise TypeError(f"policy is a name or a Policy, got {type(policy).__name__}")
-        found = self._policies.get(policy)
-        if found is None:
-            raise ValueError(f"unknown policy {policy!r}{did_you_mean(policy, self._policies)}")
-        return found
-
-
-def _lock_path(effects: Effects, lock: str | PathLike[str]) -> Path:
-    """Return the one spelling of a lock's path, once: the working directory may change between two attempts."""
-    if not fspath(lock):
-        raise ValueError("lock needs the path of the session's file, got an empty one")
-    return effects.locks.real_path(Path(lock))
-
-
-def check_session(session: object) -> None:
-    """Raise a ValueError, or a TypeError, for what cannot be a session's key."""
-    if not isinstance(session, str):
-        raise TypeError(f"a session key is text, got {type(session).__name__}")
-    if not 1 <= len(session) <= _LONGEST_KEY:
-        raise ValueError(f"a session key has 1 to {_LONGEST_KEY} characters, got {len(session)}")
-    for character in session:
-        if unicodedata.category(character) in ("Cc", "Cs"):
-            raise ValueError(f"a session key has no control characters, got {character!r} in {session[:80]!r}")

@@ -83,7 +83,7 @@ def _open_what_is_closed() -> None:
 
 
 def _check(settings: "Settings", session: str, policy: str) -> None:
-    from supervisor.supervisor import check_session
+    from supervisor.arguments import check_session
 
     try:
         check_session(session)

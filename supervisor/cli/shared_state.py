@@ -61,7 +61,7 @@ def _settings(settings: str | None, state: str | None) -> "Settings":
 
 def must_be_a_session(session: str) -> None:
     """Raise a usage error for what can be no session's key."""
-    from supervisor.supervisor import check_session
+    from supervisor.arguments import check_session
 
     try:
         check_session(session)

@@ -1,7 +1,6 @@
 """State in this process's memory. What equals the default is dropped: a healthy, idle session costs nothing."""
 
 import asyncio
-import math
 from typing import Final
 
 from policies import budget
@@ -20,11 +19,9 @@ from supervisor.events import (
     SessionQuarantined,
 )
 from supervisor.store.contract import Ending, Refused, Standing, Waiting
+from supervisor.store.forgetting import forget_old
 from supervisor.store.session_line import SessionLine, turn_of
 from supervisor.tasks import wait_until
-
-FORGET_AFTER_S: Final = 7 * 86400.0
-"""A row of failures that nothing was added to for a week is forgotten: session keys may be new for each run."""
 
 _SWEEP_FROM: Final = 4096
 _MOST_SPARE: Final = 64
@@ -258,18 +255,7 @@ class MemoryStore:
         """Forget what nothing was added to for a week; done each time that what is kept has doubled."""
         if len(self._breakers) < self._sweep_at and len(self._tokens) < self._sweep_at:
             return
-        long_ago = self._now() - FORGET_AFTER_S
-        for session, state in tuple(self._breakers.items()):
-            if session in self._lines:
-                continue
-            if isinstance(state, HalfOpen):  # nobody is on trial: as good as open until now, and that has a moment
-                until = max(state.not_before, self._now())
-                self._breakers[session] = Open(state.generation, until, state.trips, state.wait_s)
-            elif _last_change(state) < long_ago:
-                del self._breakers[session]
-        for session, tokens in tuple(self._tokens.items()):
-            if tokens.at < long_ago:
-                del self._tokens[session]
+        forget_old(self._breakers, self._tokens, self._lines, self._now())
         self._sweep_at = max(_SWEEP_FROM, 2 * len(self._breakers), 2 * len(self._tokens))
 
     async def breaker_moved(self, session: str, seen: State | None, until: float | None) -> None:
@@ -307,12 +293,3 @@ class MemoryStore:
         for watcher in self._watchers.pop(session, ()):
             if not watcher.done():
                 watcher.set_result(None)
-
-
-def _last_change(state: Closed | Open) -> float:
-    """Return a moment that nothing has happened since."""
-    match state:
-        case Closed():
-            return state.outcomes[-3] if state.outcomes else -math.inf
-        case Open():
-            return state.until

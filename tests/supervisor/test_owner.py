@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from policies.policy import Pids
-from supervisor import owner
+from supervisor import owner, proc
 from supervisor.owner import foreign_alive, this_process
 
 NEVER_STARTED = 2**60
@@ -142,7 +142,7 @@ def test_with_no_descriptor_left_to_look_nobody_is_dead() -> None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
         with pytest.raises(OSError, match="Too many open files"):
-            owner._stat("self")
+            proc.stat_of("self")
         verdicts = [foreign_alive(2**22, NEVER_STARTED, pids) for pids in (Pids.OURS, Pids.AUTO)]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

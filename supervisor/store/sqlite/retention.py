@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from policies.breaker import Closed, HalfOpen, Open
 from supervisor.errors import StoreUnavailable
 from supervisor.lock.life_file import sweep
-from supervisor.store.memory import FORGET_AFTER_S
+from supervisor.store.forgetting import FORGET_AFTER_S
 from supervisor.store.sqlite.asking import Connection
 from supervisor.store.sqlite.database import Database
 from supervisor.store.sqlite.rows import breaker_of, breaker_text

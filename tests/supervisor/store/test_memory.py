@@ -16,7 +16,8 @@ from policies.verdict import GiveUp, Reason, Retry
 from supervisor.clock import clock_of
 from supervisor.events import Events
 from supervisor.store.contract import SUCCEEDED, Refused, Standing, Waiting
-from supervisor.store.memory import FORGET_AFTER_S, MemoryStore
+from supervisor.store.forgetting import FORGET_AFTER_S
+from supervisor.store.memory import MemoryStore
 
 NO_WAIT = Backoff(Strategy.CONSTANT, base_s=0.0)
 PLAIN = Policy(backoff=NO_WAIT)

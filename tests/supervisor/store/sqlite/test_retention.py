@@ -13,7 +13,7 @@ from supervisor import Supervisor
 from supervisor.clock import clock_of
 from supervisor.errors import StoreUnavailable
 from supervisor.lock.life_file import LifeFile
-from supervisor.store.memory import FORGET_AFTER_S
+from supervisor.store.forgetting import FORGET_AFTER_S
 from supervisor.store.sqlite import ledger, retention
 from supervisor.store.sqlite.database import FileDatabase
 from supervisor.store.sqlite.retention import BATCH, EVERY_RUNS, SWEEP_EVERY_S, forget_sessions, retain
