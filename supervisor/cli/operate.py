@@ -85,7 +85,8 @@ def pause(
 ) -> int:
     """Let nothing new start for a session, until `turnkeeper resume`: runs are refused with status 75, uncharged.
 
-    What runs is finished; with --now it is stopped. A run that waits to try again ends when it would.
+    What runs is finished; with --now it is stopped, and the exit status is 70 where that cannot be proved. A run that
+    waits to try again ends when it would.
     """
     from policies.verdict import Reason
     from supervisor.cli.stopped import Stopped, exit_status, tell_stopped

@@ -57,7 +57,8 @@ def run(  # noqa: PLR0913, PLR0917 - the options
     The command's stdin, stdout and stderr are passed on as they are; the log goes to stderr. The exit status is the
     command's own; 124: timed out or idle, 137: too much memory, 70: something may still live, or it stood still for
     so long that its session was taken from it, 75: refused, try later, 69: the state cannot be used, 71: the machine
-    refused what it needs, 127 or 126: not found or not executable.
+    refused what it needs, 73 or 74: the report cannot be made or written, 64 or 78: wrong usage or settings, 127 or
+    126: not found or not executable.
     """
     from supervisor.settings.load import load_settings
 
