@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--session", "-s", metavar="KEY", help="Only those of one session.")
-@click.option("--since", metavar="WHEN", help="Only those asked for since then: 2h (so long ago), or 2026-08-30T06:00Z.")
+@click.option(
+    "--since", metavar="WHEN", help="Only those asked for since then: 2h (so long ago), or 2026-08-30T06:00Z."
+)
 @click.option("--failed", is_flag=True, help="Only those that failed, or left something that may still live.")
 @click.option("--limit", type=click.IntRange(1), default=50, metavar="N", help="So many of the newest: 50 if left out.")
 @shared_options

@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from typing import Any
 
@@ -195,6 +197,31 @@ def test_a_damaged_state_is_69_to_whoever_reads_it_and_not_well(turnkeeper: Turn
     ended = turnkeeper.run_as_it_is("status", "--healthy")
     assert (ended.status, b"is not a database" in ended.stdout) == (1, True)
     assert (folder / "state.db").read_bytes() == b"no database, " * 100
+
+
+def test_on_a_full_disk_all_is_read_that_is_there(turnkeeper: Turnkeeper) -> None:
+    turnkeeper.run(["true"], "--state", "made.db")
+    (turnkeeper.folder / "full").mkdir()
+    unshare = "unshare --mount" if os.geteuid() == 0 else "unshare --map-root-user --mount"
+    mount = "mount -t tmpfs -o size=400k none full"
+    if subprocess.run(
+        [*unshare.split(), *mount.split()], cwd=turnkeeper.folder, capture_output=True, check=False
+    ).returncode:
+        pytest.skip("no file system may be mounted here")
+    python = f"{sys.executable} -m supervisor.cli.main"
+    inside = [mount, "cp made.db full/state.db", "! dd if=/dev/zero of=full/fill bs=1k count=1000"]
+    inside += [f"{python} {command} --state full/state.db >&2" for command in ("status", "runs", "show run-")]
+    inside += [f"{python} pause a --state full/state.db"]
+    process = subprocess.run(
+        [*unshare.split(), "sh", "-c", " && ".join(inside)],
+        cwd=turnkeeper.folder, env=turnkeeper.env, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert process.returncode == 69, process.stderr
+    told = process.stderr.splitlines()
+    assert "Every session is at rest." in told
+    assert f"run {turnkeeper.report['run_id']} of session '{SESSION}'" in told
+    assert told[-1].startswith(f"turnkeeper: the state {turnkeeper.folder}/full/state.db cannot be ")
+    assert "the disk is full" in told[-1]
 
 
 # --- runs and show
