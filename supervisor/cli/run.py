@@ -106,8 +106,10 @@ class _Run:
         store: "Store",
         log: LogLines,
     ) -> None:
+        from supervisor.supervisor import Supervisor  # before the loop is there: Ctrl-C while it is loaded ends all
         from supervisor.work.command import Command
 
+        self._make_supervisor = Supervisor
         self._command = Command(argv, stdin=0, stdout=1, stderr=2)
         self._session, self._policy, self._lock, self._settings = session, policy, lock, settings
         self._store = store
@@ -128,9 +130,7 @@ class _Run:
             return status
 
     async def _supervised(self) -> "RunReport":
-        from supervisor.supervisor import Supervisor
-
-        supervisor = Supervisor(self._settings, store=self._store, outer=self._outer())
+        supervisor = self._make_supervisor(self._settings, store=self._store, outer=self._outer())
         supervisor.on(self._log.tell)
         async with supervisor:
             self._heed_signals(supervisor)
