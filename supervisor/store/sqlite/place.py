@@ -20,7 +20,7 @@ def is_there(path: Path) -> bool:
         return False
     except OSError as error:
         raise StoreUnavailable(
-            f"the state {path} cannot be used: {reason_of(error)}; name another one with --state"
+            f"the state {path} cannot be opened: {reason_of(error)}; name another one with --state"
         ) from error
     if stat.S_ISDIR(mode):
         raise StoreUnavailable(f"the state {path} is a folder: name a file, such as {path / 'state.db'}")

@@ -43,7 +43,7 @@ def test_what_is_no_such_value_is_wrong_usage(folder: Path, capsys: pytest.Captu
         ("folder", "is a folder: name a file, such as {}/folder/state.db"),
         ("fifo", "is no plain file but a FIFO: name another one with --state"),
         ("/dev/null", "is no plain file but a device: name another one with --state"),
-        ("plain/state.db", "cannot be used: Not a directory; name another one with --state"),
+        ("plain/state.db", "cannot be opened: Not a directory; name another one with --state"),
         ("plain", "is not a database: it is left as it is; move it away, or name another with --state"),
     ],
 )
