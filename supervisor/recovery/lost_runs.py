@@ -7,11 +7,11 @@ by its warden, and only when that is proved gone is the lease taken.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from policies.failure import Failed, Gone, Kind, Receipt, Unknown, not_proved_dead
 from policies.policy import Pids
@@ -27,7 +27,7 @@ from supervisor.tasks import start_plain
 from supervisor.tree.contract import Launcher
 
 if TYPE_CHECKING:
-    from supervisor.store.sqlite.lost import LostAttempt
+    from supervisor.store.sqlite.lost import LostAttempt, Quarantined
     from supervisor.store.sqlite.owners import Owner
     from supervisor.store.sqlite.remains import Remains
 
@@ -74,6 +74,7 @@ class LostRuns:
         self._task: asyncio.Task[None] | None = None
         self._looking = asyncio.Lock()
         self._wait_s = 0.0
+        self._troubles: set[str] = set()  # what could not be looked at the last time, and was told of
 
     def begin(self) -> None:
         """Go on looking while runs are under way."""
@@ -90,7 +91,7 @@ class LostRuns:
             while not self._remains.is_idle():
                 await self._clock.sleep(LOOK_S)
                 try:
-                    await self.look()
+                    await self._despite_trouble("the runs of dead processes", self.look())
                 except StoreUnavailable as error:
                     _log.debug("no look for lost runs: %s", error)
         finally:
@@ -108,13 +109,31 @@ class LostRuns:
             others = await self._remains.others()
             self._silence.see(others, self._clock.now(), self._clock.boottime())
             for owner in others:
-                death = self._owner_death(RecordedOwner(owner.id, Path(owner.life), owner.renewed_at))
-                if death is Death.GONE:
-                    freed = await self._bury(owner) or freed
-                elif self._silence.is_too_long(owner.id):
-                    fate = Fate.UNKNOWN if death is Death.UNKNOWN else Fate.SILENT
-                    freed = await self._pass_by(owner, fate) or freed
+                freed = await self._despite_trouble(f"process {owner.pid} ({owner.id})", self._look_at(owner)) or freed
             return await self._lift_quarantines() or freed
+
+    async def _look_at(self, owner: "Owner") -> bool:
+        death = self._owner_death(RecordedOwner(owner.id, Path(owner.life), owner.renewed_at))
+        if death is Death.GONE:
+            return await self._bury(owner)
+        if self._silence.is_too_long(owner.id):
+            return await self._pass_by(owner, Fate.UNKNOWN if death is Death.UNKNOWN else Fate.SILENT)
+        return False
+
+    async def _despite_trouble(self, what: str, step: Coroutine[Any, Any, bool]) -> bool:
+        """Do one step of a look; trouble with it is logged once until it is over, and keeps nobody from the rest."""
+        try:
+            done = await step
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            if what not in self._troubles:
+                is_foreseen = isinstance(error, OSError | Failure)
+                _log.warning("%s cannot be looked after: %s", what, error, exc_info=None if is_foreseen else error)
+            self._troubles.add(what)
+            return False
+        self._troubles.discard(what)
+        return done
 
     async def lift_quarantines(self) -> bool:
         """Lift what is seen to have ended; tell whether anything was."""
@@ -159,6 +178,10 @@ class LostRuns:
                     await self._end(attempt, owner, Fate.UNHEARD)
 
     async def _end(self, attempt: "LostAttempt", owner: "Owner", fate: Fate) -> bool:
+        what = f"attempt {attempt.number} of run {attempt.run_id}"
+        return await self._despite_trouble(what, self._end_one(attempt, owner, fate))
+
+    async def _end_one(self, attempt: "LostAttempt", owner: "Owner", fate: Fate) -> bool:
         death, exited = Death.GONE, Exited(None, None)
         if attempt.tree is not None:
             death, exited = await self._tree_gone(attempt.tree, owner.renewed_at)
@@ -204,22 +227,26 @@ class LostRuns:
         """Lift what is seen to have ended, whoever had left it: a far end can only be asked by those who know it."""
         lifted = False
         for left in await self._remains.quarantines():
-            if left.elsewhere:
-                continue
-            if left.tasks:
-                if left.owner_life is None:
-                    continue
-                if self._owner_death(RecordedOwner(left.owner, Path(left.owner_life), 0.0)) is not Death.GONE:
-                    continue
-            if left.tree is not None and self._launcher().tree_gone(left.tree, left.known_at)[0] is not Death.GONE:
-                continue
-            if left.tree is None and not left.tasks:
-                continue
-            await self._store.lift(left.session, left.run_id)
-            if left.tree is not None and left.tree.life is not None:
-                _remove(left.tree.life)
-            lifted = True
+            what = f"what run {left.run_id} of session {left.session!r} left"
+            lifted = await self._despite_trouble(what, self._lift_if_gone(left)) or lifted
         return lifted
+
+    async def _lift_if_gone(self, left: "Quarantined") -> bool:
+        if left.elsewhere:
+            return False
+        if left.tasks:
+            if left.owner_life is None:
+                return False
+            if self._owner_death(RecordedOwner(left.owner, Path(left.owner_life), 0.0)) is not Death.GONE:
+                return False
+        if left.tree is not None and self._launcher().tree_gone(left.tree, left.known_at)[0] is not Death.GONE:
+            return False
+        if left.tree is None and not left.tasks:
+            return False
+        await self._store.lift(left.session, left.run_id)
+        if left.tree is not None and left.tree.life is not None:
+            _remove(left.tree.life)
+        return True
 
 
 def _receipt(attempt: "LostAttempt", death: Death, fate: Fate) -> Receipt:
