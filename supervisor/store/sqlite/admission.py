@@ -21,7 +21,7 @@ AS_NEWEST: Final = Waiting()
 """It waits behind everybody, also behind those who come later."""
 
 _TO_BEGIN: Final = (
-    f"SELECT seq, state, owner, {PAUSED}, {QUARANTINED}, breaker, spent, spent_at"  # noqa: S608 - of constants
+    f"SELECT seq, state, owner, stop, {PAUSED}, {QUARANTINED}, breaker, spent, spent_at"  # noqa: S608 - of constants
     " FROM runs LEFT JOIN sessions ON sessions.session = runs.session WHERE id = :run"
 )
 
@@ -239,9 +239,9 @@ def begin(database: Connection, run: Asking, host: Bucket | None, moment: Moment
     row = database.execute(_TO_BEGIN, {"session": run.session, "run": run.run_id}).fetchone()
     if row is None or row[1] not in ("permitted", "running") or row[2] != run.owner:
         return Began(Refused(Refusal.BUSY, _TAKEN))
-    seq, state, _, paused, quarantined, breaker, spent, spent_at = row
+    seq, state, _, stop, paused, quarantined, breaker, spent, spent_at = row
     if state == "running":
-        return _begun_before(database, seq, run)
+        return _begun_before(database, seq, run, stop)
     refused = closed_to_all(database, run.session, paused=paused) if paused or quarantined else None
     before = breaker_of(breaker)
     after, answer = admit(run.policy.breaker, before, moment.at)
@@ -260,15 +260,15 @@ def begin(database: Connection, run: Asking, host: Bucket | None, moment: Moment
     database.execute(
         "UPDATE runs SET state = 'running', number = ?, reserved = NULL WHERE seq = ?", (run.number + 1, seq)
     )
-    return Began(None, fence, answer.generation, answer.trial, Changed(before, after))
+    return Began(None, fence, answer.generation, answer.trial, Changed(before, after), stop)
 
 
-def _begun_before(database: Connection, seq: int, run: Asking) -> Began:
+def _begun_before(database: Connection, seq: int, run: Asking, stop: str | None) -> Began:
     row = database.execute(
         "SELECT fence, generation, trial FROM attempts WHERE run = ? AND number = ? AND outcome IS NULL",
         (seq, run.number + 1),
     ).fetchone()
-    return Began(Refused(Refusal.BUSY, _TAKEN)) if row is None else Began(None, row[0], row[1], bool(row[2]))
+    return Began(Refused(Refusal.BUSY, _TAKEN)) if row is None else Began(None, row[0], row[1], bool(row[2]), stop=stop)
 
 
 def _add_attempt(database: Connection, run: Asking, seq: int, admitted: Admitted, moment: Moment) -> int:

@@ -101,13 +101,14 @@ class Changed(NamedTuple):
 
 
 class Began(NamedTuple):
-    """What `begin` answers. `fence` is 0 where it is refused."""
+    """What `begin` answers. `fence` is 0 where it is refused; `stop`: why the run was told to end meanwhile."""
 
     refused: Refused | None
     fence: int = 0
     generation: int = 0
     trial: bool = False
     breaker: Changed | None = None
+    stop: str | None = None
 
 
 class Recorded(NamedTuple):

@@ -194,6 +194,8 @@ class SqliteStore:
         run.fence, run.admitted = began.fence, Admitted(began.generation, began.trial)
         run.number += 1
         run.retry_reserved = False
+        if began.stop is not None:  # told to end since it got its permit: what is begun is not launched
+            run.interrupt(Reason(began.stop))
         return None
 
     async def record(self, run: Standing, failed: Failed | None, receipt: Receipt, stopped: Reason | None) -> Verdict:
