@@ -57,7 +57,8 @@ class SqliteStore:
     ) -> None:
         self.path = path
         self.lease_s = lease_s
-        self.alive: Path = path.parent / "alive"
+        # Of this database alone: a sweep cannot know which of the dead another one of the folder still asks for.
+        self.alive: Path = path.parent / "alive" / path.name
         self.database: Database = database or FileDatabase(path)
         self._make_life = make_life
         self._life: Life | None = None

@@ -182,17 +182,30 @@ async def test_a_life_file_is_wanted_while_an_owner_an_attempt_or_a_quarantine_n
 
 @pytest.mark.processes
 async def test_the_life_files_of_the_dead_are_swept_but_for_those_that_are_wanted(tmp_path: Path) -> None:
-    """A free file of a process is that of a dead one: here each is as old as it must be."""
-    alive = tmp_path / "alive"
+    """A free file of a process is that of a dead one."""
+    alive = SqliteStore(tmp_path / "state.db").alive
     for name in ("forgotten", "wanted"):
-        LifeFile.make(alive, name, 0.0)._held._let_go("")
-    for name in ("forgotten", "wanted"):
-        os.utime(alive / name, (0, 0))
+        leave_old_life(alive, name)
     async with Supervisor(store=SqliteStore(tmp_path / "state.db")) as supervisor:
         database = supervisor._effects.store.database  # type: ignore[union-attr]
         await database.run(quarantine, "r", str(alive / "wanted"))
         await runs(supervisor, 1)
     assert [path.name for path in alive.iterdir()] == ["wanted"]
+
+
+@pytest.mark.processes
+async def test_life_files_that_another_database_of_the_same_folder_names_are_not_swept(tmp_path: Path) -> None:
+    other = SqliteStore(tmp_path / "other.db")
+    leave_old_life(other.alive, "dead")
+    async with Supervisor(store=SqliteStore(tmp_path / "state.db")) as supervisor:
+        await runs(supervisor, 1)
+    assert (other.alive / "dead").exists()
+
+
+def leave_old_life(alive: Path, name: str) -> None:
+    """Leave the file of a dead process, as old as it must be to be swept."""
+    LifeFile.make(alive, name, 0.0)._held._let_go("")
+    os.utime(alive / name, (0, 0))
 
 
 @pytest.mark.processes
