@@ -111,7 +111,8 @@ def report_of(case: Case) -> Report:
         return Report.SUCCESS
     if case.failed.kind is Kind.BUSY:
         return Report.BUSY
-    counts = case.policy.effect(case.failed.kind).counts and case.stopped is None
+    wanted = case.stopped not in {None, Reason.LOST}  # that it is lost is nobody's wish
+    counts = case.policy.effect(case.failed.kind).counts and not wanted
     return Report.COUNTED if counts else Report.UNCOUNTED
 
 

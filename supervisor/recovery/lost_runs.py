@@ -154,11 +154,11 @@ class LostRuns:
         """Let nobody wait for a silent owner.
 
         What one that lives does in its own process is left alone: that cannot be stopped. Of one that nothing is known
-        of it becomes a quarantine. It may wake at any moment: each step asks again whether it was heard meanwhile.
+        of it becomes a quarantine. It may wake at any moment: each step is taken only if it was not heard meanwhile.
         """
         freed = await self._remains.pass_by(owner) > 0
         for attempt in await self._remains.attempts_of(owner.id, owner.renewed_at):
-            if (attempt.tree is not None or fate is Fate.UNKNOWN) and not await self._remains.is_heard(owner):
+            if fate is Fate.UNKNOWN if attempt.tree is None else await self._remains.take(attempt, owner):
                 freed = await self._end(attempt, owner, fate) or freed
         return freed
 

@@ -49,6 +49,8 @@ def _failure_of(run: Running, attempt: Attempt) -> Failed | None:
             return Failed(Kind.TIMEOUT, _overdue(run, attempt, Kind.TIMEOUT))
         case Kind() as cause:
             return Failed(cause, _overdue(run, attempt, cause))
+        case Reason.LOST:
+            return Failed(Kind.LOST, "its process stood still for longer than the lease, and was told to end it")
         case Reason() as reason:
             return Failed(Kind.CANCELLED, _WHY[reason])
 

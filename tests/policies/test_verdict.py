@@ -126,6 +126,11 @@ def test_a_policy_may_say_that_a_kind_does_not_count() -> None:
     assert report_of(case(None, stopped=Reason.CANCELLED)) is Report.SUCCESS
 
 
+def test_an_attempt_that_was_taken_from_a_silent_process_counts_as_any_that_is_lost() -> None:
+    assert report_of(case(Kind.LOST, stopped=Reason.LOST)) is Report.COUNTED
+    assert report_of(case(Kind.LOST, stopped=Reason.STOPPED)) is Report.UNCOUNTED
+
+
 @pytest.mark.parametrize("kind", [None, *Kind])
 @pytest.mark.parametrize("receipt", [GONE, ALIVE], ids=["gone", "unknown"])
 @pytest.mark.parametrize("stopped", [None, Reason.CANCELLED])

@@ -31,6 +31,7 @@ class LostAttempt(NamedTuple):
         tree: the warden of a command; None: it was work of the process itself.
         elsewhere: it has a far end, which may live.
         lock: the session's file that the run named.
+        is_told: its owner reads, once it wakes, that it must end.
     """
 
     fence: int
@@ -40,6 +41,7 @@ class LostAttempt(NamedTuple):
     tree: RecordedTree | None
     elsewhere: bool
     lock: Path | None
+    is_told: bool = False
 
 
 class LostEnd(NamedTuple):
@@ -63,14 +65,25 @@ def attempts_of(database: Connection, owner: str, judged_at: float | None = None
         return []
     rows = database.execute(
         "SELECT attempts.fence, runs.id, attempts.session, attempts.number, tree_pid, tree_starttime, tree_life,"
-        " elsewhere, lock FROM runs JOIN attempts ON attempts.run = runs.seq"
+        " elsewhere, lock, stop IS NOT NULL FROM runs JOIN attempts ON attempts.run = runs.seq"
         " WHERE runs.owner = ? AND state <> 'ended' AND state = 'running' AND outcome IS NULL",
         (owner,),
     )
     return [
-        LostAttempt(fence, run_id, session, number, _tree(pid, start, life), bool(elsewhere), lock and Path(lock))
-        for fence, run_id, session, number, pid, start, life, elsewhere, lock in rows
+        LostAttempt(fence, run_id, session, number, _tree(*tree), bool(elsewhere), lock and Path(lock), bool(is_told))
+        for fence, run_id, session, number, *tree, elsewhere, lock, is_told in rows
     ]
+
+
+def take(database: Connection, lost: LostAttempt, owner: str, judged_at: float) -> bool:
+    """Take an attempt from its silent owner, whose tree may be stopped then; False: it was heard, and keeps it.
+
+    An owner that wakes from here on reads that, as it renews, and ends the attempt itself if nobody has done so.
+    """
+    if is_heard(database, owner, judged_at):
+        return False
+    of_it = "seq = (SELECT run FROM attempts WHERE fence = ? AND outcome IS NULL)"
+    return database.execute(f"UPDATE runs SET stop = coalesce(stop, ?) WHERE {of_it}", (LOST, lost.fence)).rowcount > 0  # noqa: S608
 
 
 def _tree(pid: int | None, starttime: int | None, life: str | None) -> RecordedTree | None:
@@ -170,7 +183,7 @@ def end_lost(  # noqa: PLR0913, PLR0917 - all that a verdict needs
     if row is None:
         return None
     seq, name, rules, generation, trial, retries_below, parents_text, deadline_at, started_wall, stop = row
-    stopped = None if stop is None or failed is None else Reason(stop)
+    stopped = None if stop in {None, LOST} or failed is None else Reason(stop)
     if stopped is not None and failed is not None and failed.kind is Kind.LOST:  # somebody has wanted that
         failed = failed._replace(kind=Kind.CANCELLED)
     # Whoever called for it is gone too: nobody would carry a retry out.

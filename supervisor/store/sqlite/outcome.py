@@ -23,7 +23,7 @@ class _Over:
     def __init__(self, database: Connection, run: Asking) -> None:
         row = database.execute(
             "SELECT runs.seq, generation, trial, outcome, verdict, why, ended_by, retries_below,"
-            " breaker, spent, spent_at FROM attempts JOIN runs ON runs.seq = attempts.run"
+            " stop, breaker, spent, spent_at FROM attempts JOIN runs ON runs.seq = attempts.run"
             " LEFT JOIN sessions ON sessions.session = attempts.session"
             " WHERE fence = ? AND id = ?",
             (run.fence, run.run_id),
@@ -32,7 +32,8 @@ class _Over:
         if row is not None:
             self.seq, generation, trial, self.outcome, self._verdict, self._why, self.ended_by, *session = row
             self.admitted = Admitted(generation, bool(trial))
-            self.retries_below, self._breaker, self._spent, self._spent_at = session
+            self.retries_below, stop, self._breaker, self._spent, self._spent_at = session
+            self.is_taken = stop == Reason.LOST
 
     def ledger(self, database: Connection, host: Bucket | None) -> Ledger:
         """Return what a verdict reads, as it was when this was asked."""
@@ -64,6 +65,9 @@ def record_attempt(database: Connection, run: Asking, ended: Ended, moment: Mome
         return Recorded(GiveUp(Reason.LOST))
     if over.outcome is not None:
         return over.answer(receipt)
+    if over.is_taken and isinstance(receipt, Gone) and stopped in {None, Reason.LOST}:  # others stopped its tree
+        stopped = None if failed is None else Reason.LOST
+        failed = failed and failed._replace(kind=Kind.LOST)
     if unlaunched_tokens is None:
         before = over.ledger(database, host)
     else:

@@ -26,9 +26,11 @@ class Remains:
         """Return the attempts that an owner has under way; none, if it has renewed since it was judged silent."""
         return await self._store.database.read(lost.attempts_of, owner, judged_at)
 
-    async def is_heard(self, owner: Owner) -> bool:
-        """Tell whether an owner that was judged silent has renewed since."""
-        return await self._store.database.read(lost.is_heard, owner.id, owner.renewed_at)
+    async def take(self, attempt: LostAttempt, owner: Owner) -> bool:
+        """Take an attempt from its silent owner, so that its tree may be stopped; False: it was heard, and keeps it."""
+        if attempt.is_told:  # it ends in any case: nobody need wait for a writer again
+            return True
+        return await self._store.database.run(lost.take, attempt, owner.id, owner.renewed_at)
 
     async def end_between(self, owner: str) -> int:
         """End the runs of a dead owner that are in no attempt; return how many."""

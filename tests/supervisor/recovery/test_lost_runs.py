@@ -44,12 +44,13 @@ async def test_an_owner_that_was_heard_after_it_was_judged_silent_keeps_all_it_h
         [judged] = [each for each in await Remains(other).others() if each.id == owner.owner]
         [attempt] = await Remains(other).attempts_of(judged.id, judged.renewed_at)
         await asyncio.sleep(owner.lease_s)
-        assert await Remains(other).is_heard(judged)
+        assert not await Remains(other).take(attempt, judged)
         assert await Remains(other).pass_by(judged) == 0
         assert await Remains(other).attempts_of(judged.id, judged.renewed_at) == []
         end = await Remains(other).end_lost(attempt, judged.id, LOST, Gone(("its tree",)), judged.renewed_at)
         assert end is None
         assert number_of(file, "places") == 1
+        assert number_of(file, "runs WHERE stop IS NOT NULL") == 0
         for each in (run, waits):
             each.cancel()
         await asyncio.wait((run, waits))
