@@ -100,7 +100,7 @@ def test_a_healthy_session_keeps_its_ledger_as_it_is() -> None:
     assert decide(case(None), ledger, HOST, 100.0, no_jitter)[0] is ledger
 
 
-@pytest.mark.parametrize("stopped", Reason)
+@pytest.mark.parametrize("stopped", sorted(set(Reason) - {Reason.LOST}))
 @pytest.mark.parametrize("kind", [None, Kind.CANCELLED, Kind.TIMEOUT, Kind.BUSY, Kind.AUTH])
 def test_nothing_follows_what_somebody_stopped(stopped: Reason, kind: Kind | None) -> None:
     ledger, answer = decide(case(kind, stopped=stopped), Ledger(), HOST, 100.0, no_jitter)
@@ -127,6 +127,8 @@ def test_a_policy_may_say_that_a_kind_does_not_count() -> None:
 
 
 def test_an_attempt_that_was_taken_from_a_silent_process_counts_as_any_that_is_lost() -> None:
+    _, answer = decide(case(Kind.LOST, stopped=Reason.LOST), Ledger(), HOST, 100.0, no_jitter)
+    assert answer == GiveUp(Reason.LOST)
     assert report_of(case(Kind.LOST, stopped=Reason.LOST)) is Report.COUNTED
     assert report_of(case(Kind.LOST, stopped=Reason.STOPPED)) is Report.UNCOUNTED
 

@@ -80,14 +80,15 @@ class Two:
         looks.cancel()
         return report
 
-    def attempts(self) -> list[tuple[str, str]]:
+    def attempts(self) -> list[tuple[str, str | None]]:
         return self.file.connection.execute("SELECT outcome, kind FROM attempts WHERE session = 's'").fetchall()
 
 
 @pytest.mark.parametrize("looks_on", [True, False], ids=["who took it ends it", "who took it has died"])
 @pytest.mark.parametrize("ends_in_s", [0.0, 1.0], ids=["at once", "a second later"])
 def test_an_owner_that_wakes_as_its_tree_is_stopped_has_lost_that_attempt_and_tries_nothing_again(
-    looks_on: bool, ends_in_s: float
+    looks_on: bool,  # noqa: FBT001 - of the parameters
+    ends_in_s: float,
 ) -> None:
     async def main() -> None:
         two = Two(world, SimulatedCommand(TreeScript(runs_s=1000.0, ends_in_s=ends_in_s)))
