@@ -132,6 +132,12 @@ def is_below(pid: int, starttime: int | None, above: int) -> bool:
     return first is not None and first[1].starttime == starttime and any(process == above for process, _ in line)
 
 
+def is_child(pid: int, starttime: int, parent: int) -> bool:
+    """Tell whether the process with this pid and start time is a child of another one; False where it is not seen."""
+    first = next(_ascent(pid), None)
+    return first is not None and (first[1].starttime, first[1].parent) == (starttime, parent)
+
+
 def _ascent(process: int) -> Iterator[tuple[int, proc.Stat]]:
     """Yield a process, its parent, that one's parent, and so on, as far as they can be seen."""
     for _ in range(_LONGEST_DESCENT):

@@ -11,12 +11,13 @@ from policies.policy import LockRule, Pids
 from supervisor.clock import Clock
 from supervisor.errors import SessionLocked
 from supervisor.lock import contents, lock_file
-from supervisor.lock.contents import Contents
+from supervisor.lock.contents import Contents, OwnedBy
 from supervisor.lock.forking import FORKING
 from supervisor.lock.held_lock import HeldFile
 from supervisor.lock.lock_file import Place
 from supervisor.lock.open_lock import OpenLock, open_lock
 from supervisor.lock.publish import publish
+from supervisor.owner import RecordedTree, is_child, this_process
 
 _QUICK_POLL_S = 0.005
 _POLL_S = 0.01
@@ -92,6 +93,7 @@ class LockFiles(Protocol):
     def real_path(self, path: Path) -> Path: ...
     def take_now(self, path: Path, max_hold_s: float) -> HeldLock | None: ...
     def named_by(self, path: Path) -> tuple[int, int | None] | None: ...
+    def warden_of(self, path: Path, supervisor: int) -> RecordedTree | None: ...
     async def judge(self, path: Path, pids: Pids) -> Busy | None: ...
     async def wait_until_free(self, path: Path, rule: LockRule, wait: LockWait) -> LockRule: ...
 
@@ -141,12 +143,19 @@ class SystemLockFiles:
 
     def named_by(self, path: Path) -> tuple[int, int | None] | None:
         """Return the pid and start time that a lock file names; None where there is none, or one of Turnkeeper's."""
-        try:
-            with Path(f"{path}.lock").open("rb") as file:
-                parsed = contents.parse(file.read(contents.MOST_BYTES + 1))
-        except OSError:
+        parsed = _parsed(path)
+        return None if parsed is None or parsed.ours is not None else (parsed.pid, parsed.starttime)
+
+    def warden_of(self, path: Path, supervisor: int) -> RecordedTree | None:
+        """Return the warden that a lock file names, if it is a child of the process with this pid; else None."""
+        parsed, me = _parsed(path), this_process()
+        if parsed is None or parsed.starttime is None or parsed.ours is None:
             return None
-        return (parsed.pid, parsed.starttime) if isinstance(parsed, Contents) and parsed.ours is None else None
+        ours = parsed.ours
+        if (ours.owned_by, ours.boot_id, ours.pid_namespace) != (OwnedBy.WARDEN, me.boot_id, me.pid_namespace):
+            return None
+        is_its = is_child(parsed.pid, parsed.starttime, supervisor)
+        return RecordedTree(parsed.pid, parsed.starttime, None) if is_its else None
 
     async def judge(self, path: Path, pids: Pids) -> Busy | None:
         """Look once at who has the lock. None: it is free now, gone or reclaimed from a holder that is proved dead."""
@@ -242,6 +251,16 @@ class _Bound:
     def _left_s(self) -> float:
         left = self._wait_s - self.held_s
         return left if self._until is None else min(left, self._until - self._clock.now())
+
+
+def _parsed(path: Path) -> Contents | None:
+    """Return what a lock file says; None where there is none, or none that says anything."""
+    try:
+        with Path(f"{path}.lock").open("rb") as file:
+            parsed = contents.parse(file.read(contents.MOST_BYTES + 1))
+    except OSError:
+        return None
+    return parsed if isinstance(parsed, Contents) else None
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:

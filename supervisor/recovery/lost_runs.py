@@ -156,11 +156,18 @@ class LostRuns:
         What one that lives does in its own process is left alone: that cannot be stopped. Of one that nothing is known
         of it becomes a quarantine. It may wake at any moment: each step is taken only if it was not heard meanwhile.
         """
+        wardens = {lock: self._locks.warden_of(lock, owner.pid) for lock in await self._remains.locks_of(owner.id)}
         freed = await self._remains.pass_by(owner) > 0
+        await self._end_parked(owner, {lock: warden for lock, warden in wardens.items() if warden is not None})
         for attempt in await self._remains.attempts_of(owner.id, owner.renewed_at):
             if fate is Fate.UNKNOWN if attempt.tree is None else await self._remains.take(attempt, owner):
                 freed = await self._end(attempt, owner, fate) or freed
         return freed
+
+    async def _end_parked(self, owner: "Owner", wardens: dict[Path, RecordedTree]) -> None:
+        """Have the wardens end that were seen to have a lock for a run which has no permit now: it begins nothing."""
+        for lock in await self._remains.unused(owner, wardens) if wardens else ():
+            self._launcher().stop_tree(wardens[lock])
 
     async def bury_if_dead(self, owner: "Owner") -> None:
         """End everything that an owner has under way, if it is dead."""

@@ -108,6 +108,9 @@ class MemoryLockFiles:
     def named_by(self, path: Path) -> None:
         """Return nothing: no holder has a pid."""
 
+    def warden_of(self, path: Path, supervisor: int) -> None:
+        """Return nothing: no holder has a pid."""
+
     async def judge(self, path: Path, pids: Pids) -> Busy | None:  # noqa: ARG002 - no holder has a pid
         holder = self._held.get(path)
         if holder is None:

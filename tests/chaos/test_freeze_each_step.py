@@ -26,9 +26,6 @@ pytestmark = [pytest.mark.processes, pytest.mark.once, pytest.mark.timeout(60 + 
 AFTER = [name for name in TRANSACTIONS if name != "unregister"]
 """Within a transaction it would keep everybody out of the state; when it is unregistered it has nothing any more."""
 
-UNKNOWN_WARDEN = ("when the files have names", "when parked")
-"""A warden has the lock file, and no row names it yet: until its supervisor goes on nobody can ask it to end."""
-
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
@@ -46,7 +43,7 @@ async def test_a_supervisor_that_stands_still_there(step: str, hosts: Hosts, tmp
         for _ in range(ROUNDS):
             pid = await asyncio.to_thread(freeze_one, frozen, step, dice)
             try:
-                await run_next(supervisor, frozen, None if step in UNKNOWN_WARDEN else "reports.jsonl")
+                await run_next(supervisor, frozen, "reports.jsonl")
                 before = frozen.ended()
             finally:
                 os.kill(pid, signal.SIGCONT)

@@ -1,9 +1,11 @@
 """What recovery asks of the store: who else has it open, what the dead have left, and how that ends."""
 
+from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from policies.failure import Failed, Receipt
-from supervisor.store.sqlite import lost, owners
+from supervisor.store.sqlite import lost, owners, parked
 from supervisor.store.sqlite.lost import LostAttempt, LostEnd, Quarantined
 from supervisor.store.sqlite.owners import Owner
 
@@ -46,6 +48,15 @@ class Remains:
         passed = await database.run(lost.pass_by, owner.id, owner.renewed_at, store.owner, store.moment())
         store.watching.wake_all()
         return passed
+
+    async def locks_of(self, owner: str) -> list[Path]:
+        """Return the lock files that an owner's runs have named which are in no attempt."""
+        return [Path(lock) for lock in await self._store.database.read(parked.locks_of, owner)]
+
+    async def unused(self, owner: Owner, locks: Collection[Path]) -> list[Path]:
+        """Return those of these lock files that no run with a permit has named; none, if the owner was heard since."""
+        in_use = await self._store.database.read(parked.locks_in_use, owner.id, owner.renewed_at)
+        return [] if in_use is None else [lock for lock in locks if str(lock) not in in_use]
 
     async def end_lost(
         self,

@@ -1,6 +1,9 @@
 """What recovery asks of the store when several processes recover at once: each thing happens once."""
 
 import asyncio
+from pathlib import Path
+
+import pytest
 
 from policies.breaker import CLOSED
 from policies.failure import Failed, Gone, Kind
@@ -54,6 +57,33 @@ async def test_an_owner_that_was_heard_after_it_was_judged_silent_keeps_all_it_h
         for each in (run, waits):
             each.cancel()
         await asyncio.wait((run, waits))
+
+
+@pytest.mark.parametrize("holder", ["the run itself", "another run of its process"])
+async def test_a_lock_is_unused_only_where_no_run_of_its_process_has_a_permit(holder: str) -> None:
+    """A parked warden that has one may be ended: of any other its attempt may have begun, or be about to."""
+    file, lock = SharedFile(), Path("/somewhere/reports.jsonl")
+    owner, same_process, other = store_on(file, "owner"), store_on(file, "same"), store_on(file, "other")
+    async with Supervisor(store=owner) as one, Supervisor(store=same_process) as two, Supervisor(store=other):
+        runs = [asyncio.ensure_future(one.run_report("s", ScriptedWork(hangs()), policy=rules()))]
+        await asyncio.sleep(0.1)
+        file.connection.execute("UPDATE runs SET lock = ?, state = 'permitted'", (str(lock),))
+        if holder == "another run of its process":
+            runs.append(asyncio.ensure_future(two.run_report("another", ScriptedWork(hangs()), policy=rules())))
+            await asyncio.sleep(0.1)
+            file.connection.execute("UPDATE runs SET lock = ? WHERE session = 'another'", (str(lock),))
+        [judged] = [each for each in await Remains(other).others() if each.id == owner.owner]
+        assert await Remains(other).locks_of(judged.id) == [lock]
+        assert await Remains(other).unused(judged, [lock]) == []
+        assert await Remains(other).pass_by(judged) == 1
+        unused = await Remains(other).unused(judged, [lock])
+        assert unused == ([lock] if holder == "the run itself" else [])
+        file.connection.execute("UPDATE owners SET renewed_at = renewed_at + 1")
+        assert await Remains(other).unused(judged, [lock]) == [], "it was heard"
+        file.connection.execute("UPDATE runs SET lock = NULL")
+        for run in runs:
+            run.cancel()
+        await asyncio.wait(runs)
 
 
 async def test_the_end_of_a_lost_attempt_that_was_told_to_stop_is_no_failure_of_its_session() -> None:

@@ -56,6 +56,26 @@ async def test_both_files_name_the_warden_from_before_the_start_until_its_tree_i
     assert not trees.lock_file.exists()
 
 
+async def test_a_parked_warden_is_found_by_its_lock_alone_and_ends_when_it_is_asked_to(trees: Trees) -> None:
+    tree = await trees.park(lock=True)
+    assert LOCKS.warden_of(trees.transcript, os.getppid()) is None, "it is the child of another one"
+    warden = LOCKS.warden_of(trees.transcript, os.getpid())
+    assert warden == tree.recorded._replace(life=None)
+    assert trees.launcher.stop_tree(warden)
+    assert isinstance(await tree.gone(), TreeGone)
+    assert LOCKS.warden_of(trees.transcript, os.getpid()) is None
+    assert not trees.lock_file.exists()
+    tree.forget()
+
+
+def test_a_lock_of_a_process_names_no_warden(trees: Trees) -> None:
+    held = LOCKS.take_now(trees.transcript, 60.0)
+    assert held is not None
+    assert LOCKS.warden_of(trees.transcript, os.getpid()) is None
+    assert LOCKS.warden_of(trees.transcript, os.getppid()) is None
+    held.release()
+
+
 async def test_we_keep_no_descriptor_of_the_files(trees: Trees) -> None:
     tree = await trees.park(lock=True)
     assert not [path for _, path in descriptors() if str(trees.folder) in path]
