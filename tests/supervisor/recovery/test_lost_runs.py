@@ -38,11 +38,11 @@ async def test_an_attempt_that_several_have_found_lost_is_ended_and_counted_once
 
 
 async def test_an_owner_that_was_heard_after_it_was_judged_silent_keeps_all_it_has() -> None:
-    file = SharedFile()
+    file, long = SharedFile(), rules(timeout_s=None, wait_s=600.0)
     owner, other = store_on(file, "owner"), store_on(file, "other")
     async with Supervisor(store=owner) as supervisor, Supervisor(store=other):
-        run = asyncio.ensure_future(supervisor.run_report("s", ScriptedWork(hangs()), policy=rules()))
-        waits = asyncio.ensure_future(supervisor.run_report("s", ScriptedWork(hangs()), policy=rules()))
+        run = asyncio.ensure_future(supervisor.run_report("s", ScriptedWork(hangs()), policy=long))
+        waits = asyncio.ensure_future(supervisor.run_report("s", ScriptedWork(hangs()), policy=long))
         await asyncio.sleep(1)
         [judged] = [each for each in await Remains(other).others() if each.id == owner.owner]
         [attempt] = await Remains(other).attempts_of(judged.id, judged.renewed_at)

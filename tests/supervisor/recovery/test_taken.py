@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from policies.failure import Kind
 from policies.policy import Policy
 from policies.verdict import Reason
 from supervisor import Status, Supervisor
@@ -54,10 +55,11 @@ class Two:
         self.world, self.file, self.work = world, SharedFile(), work
         self.frozen, self.looks = world.process("frozen"), world.process("looks")
         self.launcher = WokenLauncher(self.wake)
-        self.looks_on = True
+        self.looks_on = self.wakes = True
 
     def wake(self) -> None:
-        self.frozen.thaw()
+        if self.wakes:
+            self.frozen.thaw()
         if not self.looks_on:
             self.looks.kill()
 
@@ -98,6 +100,25 @@ def test_an_owner_that_wakes_as_its_tree_is_stopped_has_lost_that_attempt_and_tr
         assert (report.status, report.reason) == (Status.FAILED, Reason.LOST)
         assert two.attempts() == [("failed", "lost")]
         assert ledger.read(two.file.connection, "s")[0].in_a_row == 1  # type: ignore[union-attr]
+        failure = report.attempts[0].failure
+        assert failure is not None
+        assert (failure.kind is Kind.LOST) is bool(ends_in_s), "it hears of that before the end of its tree"
+
+    with virtual_clock() as clock:
+        world = World(clock)
+        world.run(main())
+
+
+def test_an_owner_that_does_not_wake_has_lost_an_attempt_that_counts_as_a_failure_of_its_session() -> None:
+    async def main() -> None:
+        two = Two(world, SimulatedCommand(TreeScript(runs_s=1000.0)))
+        two.wakes = False
+        still = asyncio.ensure_future(two.report_of_frozen())
+        await asyncio.sleep(100.0)
+        assert two.attempts() == [("failed", "lost")]
+        assert ledger.read(two.file.connection, "s")[0].in_a_row == 1  # type: ignore[union-attr]
+        two.frozen.thaw()
+        assert (await still).reason is Reason.LOST
 
     with virtual_clock() as clock:
         world = World(clock)

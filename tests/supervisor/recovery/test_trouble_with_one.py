@@ -12,10 +12,22 @@ from policies.failure import Refusal
 from policies.policy import Policy
 from supervisor import Status, Supervisor
 from supervisor.errors import Failure
-from supervisor.lock.life_file import Death, RecordedOwner
+from supervisor.lock.life_file import Death, Exited, RecordedOwner
+from supervisor.owner import RecordedTree
 from supervisor.report import RunReport
 from supervisor.store.sqlite.store import SqliteStore
-from supervisor.testing import InlineDatabase, ScriptedWork, SharedFile, World, hangs, succeeds, virtual_clock
+from supervisor.testing import (
+    InlineDatabase,
+    ScriptedWork,
+    SharedFile,
+    SimulatedCommand,
+    SimulatedLauncher,
+    TreeScript,
+    World,
+    hangs,
+    succeeds,
+    virtual_clock,
+)
 from supervisor.testing.process import Process
 from tests.supervisor.rules import rules
 
@@ -36,6 +48,7 @@ class Host:
     def __init__(self, world: World) -> None:
         self.world, self.file = world, SharedFile()
         self.trouble: dict[Path, Exception] = {}
+        self.launcher = SimulatedLauncher(keep_life=True)
         self.unknown: set[Path] = set()
 
     def start(self, name: str, work: ScriptedWork, policy: Policy = LONG) -> Process:
@@ -43,9 +56,10 @@ class Host:
         process.start(self.run(process, work, policy, name))
         return process
 
-    async def run(self, process: Process, work: ScriptedWork, policy: Policy, session: str) -> RunReport:
+    async def run(self, process: Process, work: Any, policy: Policy, session: str) -> RunReport:
         store = SqliteStore(Path("/s/state.db"), 30.0, InlineDatabase(self.file, process), lambda *_: Life(process))
-        async with Supervisor(clock=self.world.clock, store=store, owner_death=self._death) as supervisor:
+        how: dict[str, Any] = {"clock": self.world.clock, "launcher": self.launcher, "owner_death": self._death}
+        async with Supervisor(store=store, **how) as supervisor:
             return await supervisor.run_report(session, work, policy=policy)
 
     def _death(self, recorded: RecordedOwner) -> Death:
@@ -112,6 +126,29 @@ def test_trouble_with_one_quarantine_is_told_once_and_the_others_are_lifted(
         await asyncio.sleep(10.0)
         assert host.sessions("quarantines") == {troubled}
         assert len(warnings_in(caplog)) == 2, "one of the process, one of its quarantine"
+        looks.kill()
+
+    on_host(main)
+
+
+def test_trouble_with_one_attempt_of_a_dead_process_leaves_its_others_ended() -> None:
+    class Launcher(SimulatedLauncher):
+        def tree_gone(self, recorded: RecordedTree, renewed_at: float | None = None) -> tuple[Death, Exited]:
+            if recorded == self.trees[0].recorded:
+                raise OSError(5, "Input/output error")
+            return super().tree_gone(recorded, renewed_at)
+
+    async def main(host: Host) -> None:
+        host.launcher = Launcher(keep_life=True)
+        dead = host.world.process("dead")
+        for session in ("one", "other"):
+            command = SimulatedCommand(TreeScript(runs_s=1000.0))
+            dead.start(host.run(dead, command, LONG, session))
+        looks = host.start("looks", ScriptedWork(hangs()))
+        await asyncio.sleep(1.0)
+        dead.kill()
+        await asyncio.sleep(10.0)
+        assert host.sessions("runs WHERE state <> 'ended'") == {"looks", "one"}
         looks.kill()
 
     on_host(main)
