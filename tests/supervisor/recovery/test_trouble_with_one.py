@@ -56,11 +56,14 @@ class Host:
         process.start(self.run(process, work, policy, name))
         return process
 
-    async def run(self, process: Process, work: Any, policy: Policy, session: str) -> RunReport:
+    def supervisor(self, process: Process) -> Supervisor:
         store = SqliteStore(Path("/s/state.db"), 30.0, InlineDatabase(self.file, process), lambda *_: Life(process))
         how: dict[str, Any] = {"clock": self.world.clock, "launcher": self.launcher, "owner_death": self._death}
-        async with Supervisor(store=store, **how) as supervisor:
-            return await supervisor.run_report(session, work, policy=policy)
+        return Supervisor(store=store, **how)
+
+    async def run(self, process: Process, work: Any, policy: Policy, *sessions: str) -> list[RunReport]:
+        async with self.supervisor(process) as supervisor:
+            return await asyncio.gather(*(supervisor.run_report(each, work, policy=policy) for each in sessions))
 
     def _death(self, recorded: RecordedOwner) -> Death:
         if recorded.life in self.trouble:
@@ -131,24 +134,23 @@ def test_trouble_with_one_quarantine_is_told_once_and_the_others_are_lifted(
     on_host(main)
 
 
-def test_trouble_with_one_attempt_of_a_dead_process_leaves_its_others_ended() -> None:
+@pytest.mark.parametrize("troubled", [0, 1])
+def test_trouble_with_one_attempt_of_a_dead_process_leaves_its_others_ended(troubled: int) -> None:
     class Launcher(SimulatedLauncher):
         def tree_gone(self, recorded: RecordedTree, renewed_at: float | None = None) -> tuple[Death, Exited]:
-            if recorded == self.trees[0].recorded:
+            if recorded == self.trees[troubled].recorded:
                 raise OSError(5, "Input/output error")
             return super().tree_gone(recorded, renewed_at)
 
     async def main(host: Host) -> None:
         host.launcher = Launcher(keep_life=True)
         dead = host.world.process("dead")
-        for session in ("one", "other"):
-            command = SimulatedCommand(TreeScript(runs_s=1000.0))
-            dead.start(host.run(dead, command, LONG, session))
+        dead.start(host.run(dead, SimulatedCommand(TreeScript(runs_s=1000.0)), LONG, "one", "other"))
         looks = host.start("looks", ScriptedWork(hangs()))
         await asyncio.sleep(1.0)
         dead.kill()
         await asyncio.sleep(10.0)
-        assert host.sessions("runs WHERE state <> 'ended'") == {"looks", "one"}
+        assert host.sessions("runs WHERE state <> 'ended'") == {"looks", ("one", "other")[troubled]}
         looks.kill()
 
     on_host(main)
@@ -163,7 +165,7 @@ def test_whoever_is_refused_for_a_dead_process_is_told_so_though_there_is_troubl
         dead.kill()
         host.trouble = {dead.life: OSError(5, "Input/output error")}
         process = host.world.process("comes")
-        report = await process.start(host.run(process, ScriptedWork(succeeds()), rules(queue=0), "one"))
+        [report] = await process.start(host.run(process, ScriptedWork(succeeds()), rules(queue=0), "one"))
         assert (report.status, report.reason) == (Status.REFUSED, Refusal.QUEUE_FULL)
 
     on_host(main)
