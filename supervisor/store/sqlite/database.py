@@ -16,8 +16,8 @@ from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, Protocol, Typ
 
 from supervisor.errors import StoreUnavailable
 from supervisor.store.sqlite import schema
-from supervisor.store.sqlite.busy import who_is_writing
 from supervisor.store.sqlite.place import is_there
+from supervisor.store.sqlite.unavailable import is_busy, unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -191,7 +191,7 @@ class FileDatabase:
         try:
             values = self._commit(together)
         except BaseException as error:
-            if len(together) == 1 or _is_busy(error.__cause__):  # all of them have waited for the writer
+            if len(together) == 1 or is_busy(error.__cause__):  # all of them have waited for the writer
                 return [_Outcome(asked.answer, None, error) for asked in together]
             return [self._do((asked,))[0] for asked in together]
         return [_Outcome(asked.answer, value, None) for asked, value in zip(together, values, strict=True)]
@@ -237,36 +237,7 @@ class FileDatabase:
             raise StoreUnavailable(f"the state {self.path} was replaced while it is in use: start anew")
 
     def _unavailable(self, error: sqlite3.Error) -> StoreUnavailable:
-        return unavailable(self.path, error)
-
-
-def unavailable(path: Path, error: sqlite3.Error, busy_s: float = BUSY_S) -> StoreUnavailable:
-    """Return what an error of SQLite means to whoever asked, and what to do about it."""
-    name = getattr(error, "sqlite_errorname", "") or ""
-    if _is_busy(error):
-        return StoreUnavailable(
-            f"the state {path} was locked for {busy_s:g} s by {who_is_writing(path)}: "
-            "if that process is stopped, let it go on or end it"
-        )
-    for start, advice in _ADVICE.items():
-        if name.startswith(start):
-            return StoreUnavailable(f"the state {path} {advice} ({error})")
-    return StoreUnavailable(f"the state {path} cannot be used: {error}")
-
-
-_ADVICE: Final = {
-    "SQLITE_NOTADB": "is not a database: it is left as it is; move it away, or name another with --state",
-    "SQLITE_CORRUPT": "is damaged: it is left as it is; move it away to start anew, or restore it from a copy",
-    "SQLITE_FULL": "cannot be written: the disk is full",
-    "SQLITE_READONLY": "may not be written: give this user the right to, or name another with --state",
-    "SQLITE_CANTOPEN": "cannot be opened: is its folder there, and may it be written?",
-    "SQLITE_IOERR": "cannot be read or written: the disk is full, or failing",
-    "SQLITE_PERM": "may not be opened by this user",
-}
-
-
-def _is_busy(error: BaseException | None) -> bool:
-    return (getattr(error, "sqlite_errorname", "") or "").startswith("SQLITE_BUSY")
+        return unavailable(self.path, error, BUSY_S)
 
 
 class _Outcome(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Any
 
 from policies.breaker import CLOSED, Admitted, State
 from policies.budget import FULL, Bucket
-from policies.failure import Failed, Outcome, Receipt, Unknown, outcome_of
+from policies.failure import Failed, Gone, Kind, Outcome, Receipt, Unknown, outcome_of
 from policies.policy import Policy
 from policies.verdict import Case, GiveUp, Ledger, Reason, Retry, Verdict, decide
 from supervisor.credentials import hidden

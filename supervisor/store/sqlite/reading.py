@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from supervisor.errors import StoreUnavailable
 from supervisor.store.sqlite import schema
-from supervisor.store.sqlite.database import unavailable
 from supervisor.store.sqlite.place import is_there
+from supervisor.store.sqlite.unavailable import unavailable
 
 ANSWER_S: Final = 1.0
 """A store that takes no transaction within this is not healthy."""

@@ -9,15 +9,22 @@ from policies.budget import FULL
 from policies.gate import Overlap
 from policies.verdict import Reason
 from supervisor import Status, Supervisor
-from supervisor.store.contract import Refused, Standing
-from supervisor.store.sqlite import ledger, operate
+from supervisor.store.contract import Refused, Standing, Waiting
+from supervisor.store.sqlite import admission, ledger, operate
 from supervisor.store.sqlite.store import SqliteStore
 from supervisor.testing import ScriptedWork, SharedFile, fails, succeeds
 from tests.supervisor.rules import rules
 from tests.supervisor.store.sqlite.opened import number_of, store_on
 
 
-class ToldInBetween(SqliteStore):
+class NeverAtOnce(SqliteStore):
+    """It begins an attempt when it is asked to, as for a run that makes something ready after it was let in."""
+
+    async def _arrive(self, run: Standing) -> Refused | Waiting | None:
+        return await self.database.run(admission.arrive, self.asking(run), self.moment())
+
+
+class ToldInBetween(NeverAtOnce):
     """As each of its attempts begins from the `after`th on, another process has just told its run to end."""
 
     file: SharedFile
@@ -57,7 +64,7 @@ async def test_whoever_replaces_it_is_next_at_once() -> None:
     policy = rules(overlap=Overlap.REPLACE)
     replaced = asyncio.Event()
 
-    class Slow(SqliteStore):
+    class Slow(NeverAtOnce):
         async def begin(self, run: Standing) -> Refused | None:
             await replaced.wait()
             return await super().begin(run)
