@@ -34,6 +34,9 @@ class LogLines(logging.Handler):
 
     def __init__(self, form: LogFormat, session: str, *, quiet: bool, refusals_are_fine: bool) -> None:
         super().__init__(logging.WARNING)
+        from supervisor import log  # now: there may be no descriptor to load it with when there is something to say
+
+        self._log = log
         self._session = session
         self._refusals_are_fine = refusals_are_fine
         self._form = form
@@ -65,22 +68,19 @@ class LogLines(logging.Handler):
 
     def tell(self, event: Any) -> None:
         """Log an event."""
-        from supervisor.log import fields_of, is_bad, is_refusal, line
-
-        bad = is_bad(event) and not (self._refusals_are_fine and is_refusal(event))
+        log = self._log
+        bad = log.is_bad(event) and not (self._refusals_are_fine and log.is_refusal(event))
         if self._quiet and not bad:
             return
         if self._json is None:
-            self._write(line(event))
+            self._write(log.line(event))
         else:
-            (self._json.warning if bad else self._json.info)(**fields_of(event))
+            (self._json.warning if bad else self._json.info)(**log.fields_of(event))
 
     def warn(self, message: str) -> None:
         """Log what went wrong beside the run."""
-        from supervisor.log import one_line
-
         if self._json is None:
-            self._write(f"turnkeeper: {one_line(message)}")
+            self._write(f"turnkeeper: {self._log.one_line(message)}")
         else:
             at = iso_utc(SystemClock().wall())
             self._json.warning("warning", at=at, session=self._session, message=message)
