@@ -37,7 +37,8 @@ def launcher_of(handed_in: Launcher | None, clock: Clock, store: Store) -> Calla
 
             # A store that remembers what we were at when we die needs the wardens' last words.
             kept = store.alive
-            made = SystemLauncher(clock, kept or state_folder() / "alive", keep_life=kept is not None)
+            prefix = getattr(store, "life_prefix", "")  # which of those who share the folder wants them
+            made = SystemLauncher(clock, kept or state_folder() / "alive", keep_life=kept is not None, prefix=prefix)
         return made
 
     return launcher

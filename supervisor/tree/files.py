@@ -76,9 +76,9 @@ class Files:
         self.lock_path = place.path
         return True
 
-    def make_life(self, alive: Path, *, keep: bool) -> None:
+    def make_life(self, alive: Path, *, keep: bool, prefix: str = "") -> None:
         """Make the life file, in a folder of its own that only we may read. `keep` it, even when this process dies."""
-        path = alive / self._nonce
+        path = alive / f"{prefix}{self._nonce}"
         try:
             make_private(alive)
             place = _open(path)

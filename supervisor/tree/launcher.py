@@ -28,13 +28,15 @@ class SystemLauncher:
     """See `contract.Launcher`.
 
     `alive` is the folder of the life files, made when it is missing; None: there are none, and nobody but this process
-    can tell that a tree is gone. `keep_life`: they stay when this process dies, for a recovery to read.
+    can tell that a tree is gone. `keep_life`: they stay when this process dies, for a recovery to read; `prefix` begins
+    their names.
     """
 
-    def __init__(self, clock: Clock, alive: Path | None = None, *, keep_life: bool = False) -> None:
+    def __init__(self, clock: Clock, alive: Path | None = None, *, keep_life: bool = False, prefix: str = "") -> None:
         self._clock = clock
         self._alive = alive
         self._keep_life = keep_life
+        self._prefix = prefix
 
     async def park(self, streams: Streams, lock: LockWanted | None = None) -> SystemTree | None:
         files = Files(self._clock.token(8))
@@ -49,7 +51,7 @@ class SystemLauncher:
             if lock is not None and not files.make_lock(lock):
                 return None
             if self._alive is not None:
-                files.make_life(self._alive, keep=self._keep_life)
+                files.make_life(self._alive, keep=self._keep_life, prefix=self._prefix)
             return _start(streams, files)
 
     async def _make_known(self, tree: SystemTree, files: Files) -> SystemTree | None:

@@ -84,7 +84,7 @@ def facts(folder: Path, ends: Counter[str]) -> dict[str, Any]:
         "descriptors": sorted(target for _, target in descriptors() if not target.startswith("/proc/")),
         "threads": threading.active_count(),
         "state": sum(path.stat().st_size for path in folder.glob("state.db*")),
-        "alive": len(os.listdir(folder / "alive" / "state.db")),
+        "alive": len(os.listdir(folder / "alive")),
         "ends": ends,
     }
 

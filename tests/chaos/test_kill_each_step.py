@@ -169,5 +169,5 @@ def assert_nothing_missing(killed: Killed) -> None:
     per_run = killed.rows("SELECT count(*) FROM attempts GROUP BY run")
     assert max((count for (count,) in per_run), default=0) <= ATTEMPTS  # type: ignore[type-var, operator]
     assert killed.rows("SELECT run, number FROM attempts GROUP BY run, number HAVING count(*) > 1") == []
-    sweep(killed.folder / "alive" / "state.db", lambda _: False, time.time(), 0.0)
-    assert len(os.listdir(killed.folder / "alive" / "state.db")) == 1, "only the warm one lives"
+    sweep(killed.folder / "alive", lambda _: False, time.time(), 0.0)
+    assert len(os.listdir(killed.folder / "alive")) == 1, "only the warm one lives"

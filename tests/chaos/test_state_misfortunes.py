@@ -100,7 +100,7 @@ def test_a_folder_that_is_missing_is_made_for_us_alone(turnkeeper: Turnkeeper) -
     where = turnkeeper.folder / "some" / "where"
     assert where.stat().st_mode & 0o777 == 0o700
     assert (where / "state.db").stat().st_mode & 0o777 == 0o600
-    assert os.listdir(where / "alive" / "state.db") == []
+    assert os.listdir(where / "alive") == []
 
 
 # --- disks

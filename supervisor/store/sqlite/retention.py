@@ -60,11 +60,15 @@ class Retention:
             if await store.database.run(claim_sweep, store.clock.wall()):
                 await _forget_sessions(store.database, store.clock.boottime())
                 wanted = await store.database.read(wanted_lives)
-                sweep(store.alive, lambda life: life.name in wanted, store.clock.wall())
+                sweep(store.alive, lambda life: self._is_kept(life.name, wanted), store.clock.wall())
         except (StoreUnavailable, OSError) as error:
             _log.warning("what is old could not be forgotten: %s", error)
         finally:
             self._task = None
+
+    def _is_kept(self, life: str, wanted: frozenset[str]) -> bool:
+        """Say whether the word of a life file may still be asked for: of another database's this one does not know."""
+        return life in wanted or ("-" in life and not life.startswith(self._store.life_prefix))
 
 
 async def retain(

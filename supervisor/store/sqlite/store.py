@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -57,8 +58,8 @@ class SqliteStore:
     ) -> None:
         self.path = path
         self.lease_s = lease_s
-        # Of this database alone: a sweep cannot know which of the dead another one of the folder still asks for.
-        self.alive: Path = path.parent / "alive" / path.name
+        self.alive: Path = path.parent / "alive"
+        self.life_prefix = f"{sha256(path.name.encode()).hexdigest()[:8]}-"
         self.database: Database = database or FileDatabase(path)
         self._make_life = make_life
         self._life: Life | None = None
@@ -84,7 +85,7 @@ class SqliteStore:
         self._telling = Telling(clock, events)
         await self.database.open()
         try:
-            self.owner = clock.token(8)
+            self.owner = self.life_prefix + clock.token(8)
             self._life = self._make_life(self.alive, self.owner, clock.wall())
             me = this_process()
             owner = Owner(self.owner, me.pid, str(self._life.path), 0.0)

@@ -36,7 +36,7 @@ class Turnkeeper:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.alive = folder / "state" / "turnkeeper" / "alive" / "state.db"
+        self.alive = folder / "state" / "turnkeeper" / "alive"
         self.report_file = folder / "report.json"
         self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
         self.env = {

@@ -196,10 +196,11 @@ async def test_the_life_files_of_the_dead_are_swept_but_for_those_that_are_wante
 @pytest.mark.processes
 async def test_life_files_that_another_database_of_the_same_folder_names_are_not_swept(tmp_path: Path) -> None:
     other = SqliteStore(tmp_path / "other.db")
-    leave_old_life(other.alive, "dead")
+    dead = f"{other.life_prefix}dead"
+    leave_old_life(other.alive, dead)
     async with Supervisor(store=SqliteStore(tmp_path / "state.db")) as supervisor:
         await runs(supervisor, 1)
-    assert (other.alive / "dead").exists()
+    assert (other.alive / dead).exists()
 
 
 def leave_old_life(alive: Path, name: str) -> None:
