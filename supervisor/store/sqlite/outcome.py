@@ -40,6 +40,12 @@ class _Over:
         tokens = FULL if host is None else ledger.read(database, ledger.HOST)[1]
         return Ledger(breaker_of(self._breaker), tokens_of(self._spent or 0.0, self._spent_at or 0.0), tokens)
 
+    def as_others_ended_it(self, receipt: Receipt) -> Verdict:
+        """Return what a run is told whose attempt was taken: whether something of it may still live, that stands too."""
+        if self.outcome == Outcome.UNCONFIRMED:
+            return verdict_of(self._verdict, receipt)
+        return GiveUp(Reason.LOST)
+
     def answer(self, receipt: Receipt) -> Recorded:
         """Return what was answered when its end was written."""
         before, after = json.loads(self._why).get(
@@ -62,7 +68,7 @@ def record_attempt(database: Connection, run: Asking, ended: Ended, moment: Mome
     standing, failed, receipt, stopped, unlaunched_tokens, host = ended
     over = _Over(database, run)
     if not over.is_known or (over.outcome is not None and over.ended_by != run.owner):
-        return Recorded(GiveUp(Reason.LOST))
+        return Recorded(over.as_others_ended_it(receipt) if over.is_known else GiveUp(Reason.LOST))
     if over.outcome is not None:
         return over.answer(receipt)
     if over.is_taken and isinstance(receipt, Gone) and stopped in {None, Reason.LOST}:  # others stopped its tree
