@@ -133,5 +133,11 @@ class Breaker:
         self.model.asked_at = row.began_at + (row.duration_s or 0.0)
         self.model.on_recording(run, None, failed, receipt, stopped)  # type: ignore[arg-type]
 
+    def on_row_unbegun(self, run: RunFacts, row: AttemptRow) -> None:
+        """It gives its place at the breaker back, uncounted."""
+        self.model.asked_at = row.began_at
+        cancelled = Failed(Kind.CANCELLED, "")
+        self.model.on_recording(run, None, cancelled, Gone(()), Reason.CANCELLED)  # type: ignore[arg-type]
+
     def on_reset(self, session: str) -> None:
         self.model.on_reset(session)

@@ -37,6 +37,9 @@ class Leases:
         self._check_retry(run, row, who)
         self._check_replaces(run, row, who)
 
+    def on_row_unbegun(self, run: RunFacts, row: AttemptRow) -> None:
+        run.number = row.number - 1
+
     def _check_retry(self, run: RunFacts, row: AttemptRow, who: str) -> None:
         if row.number == 1:
             return

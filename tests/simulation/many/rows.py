@@ -1,7 +1,7 @@
 """What the store's tables say, read after each commit by whoever checks: the second source of facts, beside the work.
 
-Each change of a row is noted once: `row_recorded`, `row_moved` and `row_came`, `row_began`, in this order, then
-`committed`.
+Each change of a row is noted once: `row_recorded`, `row_unbegun`, `row_moved` and `row_came`, `row_began`, in this
+order, then `committed`.
 """
 
 import json
@@ -96,6 +96,7 @@ class Rows:
             if owner not in self.process_of:
                 self.process_of[owner] = process
         self._tell_attempts_ended()
+        self._tell_attempts_gone()
         self._tell_runs()
         for fence, attempt in self.now.attempts.items():
             if fence not in self.before.attempts:
@@ -114,6 +115,16 @@ class Rows:
                 by = "" if row.ended_by == row.owner else f" by {self.name_of(row.ended_by)}"
                 shown = f"{row.number} {row.outcome} {row.kind or ''}{by} -> {row.said.get('action')}"
                 self.facts.note("row_recorded", run, row, shown=shown)
+
+    def _tell_attempts_gone(self) -> None:
+        """One that was begun as its run arrived, and that nobody asked for, is as if it had never been."""
+        for fence, row in self.before.attempts.items():
+            if fence in self.now.attempts:
+                continue
+            run = self.run(row.run)
+            if row.outcome is not None or row.number in run.bodies:
+                self.facts.violation("rows", f"the row of attempt {row.number} of run {run.key} is gone")
+            self.facts.note("row_unbegun", run, row, shown=f"{row.number} fence {fence}")
 
     def name_of(self, owner: str | None) -> str:
         process = self.process_of.get(owner or "")
