@@ -41,7 +41,7 @@ class _Over:
         return Ledger(breaker_of(self._breaker), tokens_of(self._spent or 0.0, self._spent_at or 0.0), tokens)
 
     def as_others_ended_it(self, receipt: Receipt) -> Verdict:
-        """Return what a run is told whose attempt was taken: whether something of it may still live, that stands too."""
+        """Return what a run is told whose attempt was taken: that it is quarantined, where that is what came of it."""
         if self.outcome == Outcome.UNCONFIRMED:
             return verdict_of(self._verdict, receipt)
         return GiveUp(Reason.LOST)

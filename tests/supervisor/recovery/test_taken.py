@@ -16,6 +16,7 @@ from supervisor.report import RunReport
 from supervisor.store.sqlite import ledger
 from supervisor.store.sqlite.store import SqliteStore
 from supervisor.testing import (
+    Happening,
     InlineDatabase,
     ScriptedWork,
     SharedFile,
@@ -134,6 +135,24 @@ def test_a_command_that_had_succeeded_before_its_tree_was_stopped_has_succeeded(
         report = await two.report_of_frozen()
         assert two.launcher.asked
         assert (report.status, two.attempts()) == (Status.SUCCEEDED, [("succeeded", None)])
+
+    with virtual_clock() as clock:
+        world = World(clock)
+        world.run(main())
+
+
+def test_an_owner_that_wakes_to_a_quarantine_says_so() -> None:
+    """Its warden was killed: nobody could prove the tree gone, and the row of the run says that."""
+
+    async def main() -> None:
+        two = Two(world, SimulatedCommand(TreeScript(runs_s=1000.0, warden_dies=(Happening.STARTED, 5.0))))
+        two.wakes = False
+        still = asyncio.ensure_future(two.report_of_frozen())
+        await asyncio.sleep(100.0)
+        assert two.attempts() == [("unconfirmed", "unconfirmed")]
+        two.frozen.thaw()
+        report = await still
+        assert (report.status, report.reason) == (Status.QUARANTINED, Reason.UNCONFIRMED)
 
     with virtual_clock() as clock:
         world = World(clock)
