@@ -1,8 +1,8 @@
 """When a job is due: a cron expression in a zone, every so often from an anchor, or once.
 
-Moments are seconds since 1970, going in and coming out. A schedule is a set of moments, and `next_after` finds the first
-of them that is later than a given one, whoever asks, and from wherever: two processes that ask from different moments
-never disagree on what was due.
+Moments are seconds since 1970, going in and coming out. A schedule is a set of moments, and `next_after` finds the
+first of them that is later than a given one: two processes that ask from different moments never disagree on what was
+due.
 """
 
 from policies.schedule.cron import Cron

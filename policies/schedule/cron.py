@@ -1,17 +1,18 @@
 """A cron expression in a zone, with the meaning that croner 10 gives it.
 
 Which moments are due: those at which the zone's clocks show a reading that the expression means. Where clocks are set
-back, the readings that are shown twice count once. Where clocks are set forward, the first of the readings that are left
-out counts as if the clocks had not yet been set, so `30 2 * * *` comes at 3:30; what else would be due up to there is not.
+back, the readings that are shown twice count once. Where clocks are set forward, the first of the readings that are
+left out counts as if the clocks had not yet been set, so `30 2 * * *` comes at 3:30; what else would be due up to there
+is not.
 """
 
 import math
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from datetime import UTC, date, tzinfo
+from datetime import date, tzinfo
 from typing import Final
 
-from policies.schedule.days import days_due, month_of, shapes_of
+from policies.schedule.days import days_due, is_ever_due, month_of
 from policies.schedule.error import NeverDue
 from policies.schedule.fields import Fields, parse
 from policies.schedule.readings import change_between, moment_of, offset_s
@@ -33,7 +34,7 @@ class Cron:
 
     def __post_init__(self) -> None:
         fields = parse(self.expression)
-        if not any(days_due(fields.days, shape) for month in fields.months for shape in shapes_of(month)):
+        if not is_ever_due(fields.days, fields.months):
             raise NeverDue("day of month", "a day that one of its months has: this is never due", self.expression)
         object.__setattr__(self, "fields", fields)
 
@@ -42,8 +43,9 @@ class Cron:
         if moment >= _LAST:
             return None
         now = math.floor(max(moment, _FIRST))
-        reading = now
-        if self.zone is not UTC:
+        offset = offset_s(self.zone, now)
+        reading = now + offset
+        if offset_s(self.zone, now - _DAY_S) != offset or offset_s(self.zone, now + _DAY_S) != offset:
             if (left_out := self._left_out(now)) is not None:
                 return left_out
             reading = self._counted_until(now)
@@ -53,8 +55,8 @@ class Cron:
     def as_croner_reads(self, moment: float) -> float:
         """Return the moment that croner takes this one for: where a reading is shown twice, the one that counts.
 
-        croner looks for what is due after a reading. Asked in an hour that clocks repeat, it answers for the first pass,
-        with moments that have passed.
+        croner looks for what is due after a reading. Asked in an hour that clocks repeat, it answers for the first
+        pass, with moments that are over.
         """
         now = math.floor(moment)
         return moment_of(self.zone, now + offset_s(self.zone, now)) + (moment - now)

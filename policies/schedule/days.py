@@ -18,6 +18,9 @@ class Month(NamedTuple):
     first: int
 
 
+_SHAPES: Final = {length: tuple(Month(length, first) for first in range(7)) for length in (28, 29, 30, 31)}
+
+
 @dataclass(frozen=True, slots=True)
 class Days:
     """The rule of the two fields for days.
@@ -43,14 +46,19 @@ class Days:
 
 def month_of(year: int, month: int) -> Month:
     """Return the shape of a month, 1 to 12."""
-    is_leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
-    return Month(_LENGTHS[month - 1] + (is_leap and month == 2), date(year, month, 1).isoweekday() % 7)
+    length = _LENGTHS[month - 1]
+    if month == 2 and year % 4 == 0 and (year % 100 != 0 or year % 400 == 0):
+        length = 29
+    return _SHAPES[length][date(year, month, 1).isoweekday() % 7]
 
 
-def shapes_of(month: int) -> list[Month]:
-    """Return each shape that this month has in some year: within 28 years it has begun on every weekday."""
-    lengths = (28, 29) if month == 2 else (_LENGTHS[month - 1],)
-    return [Month(length, first) for length in lengths for first in range(7)]
+def is_ever_due(rule: Days, months: tuple[int, ...]) -> bool:
+    """Say whether one of these months has such a day in some year: within 28 years each begins on every weekday."""
+    for month in months:
+        for length in (28, 29) if month == 2 else (_LENGTHS[month - 1],):
+            if any(days_due(rule, shape) for shape in _SHAPES[length]):
+                return True
+    return False
 
 
 def days_due(rule: Days, month: Month) -> list[int]:

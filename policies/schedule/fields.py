@@ -1,13 +1,15 @@
 """From the text of a cron expression to what its fields mean, in croner's grammar.
 
-https://croner.56k.guru/usage/pattern/: five fields, or six with seconds first; `*` and `?`, values, names, ranges, lists,
-steps after `*` or a range; in day of month L (the last), LW (the last weekday) and 15W (the weekday nearest to the 15th);
-in day of week MON#2 (the second Monday), FRI#L or FRIL (the last Friday), and + before it all: that day of week only where
-the day of month holds too. As in croner, nothing wraps around (`22-2`) and no step follows a mere value (`5/10`).
+https://croner.56k.guru/usage/pattern/: five fields, or six with seconds first; `*` and `?`, values, names, ranges,
+lists, steps after `*` or a range. In day of month L (the last), LW (the last weekday) and 15W (the weekday nearest to
+the 15th); in day of week MON#2 (the second Monday), FRI#L or FRIL (the last Friday), and + before it all: that day of
+week only where the day of month holds too. As in croner, nothing wraps around (`22-2`), and no step follows a mere
+value (`5/10`).
 """
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from policies.schedule.days import EVERY_WEEK, LAST_WEEK, Days
@@ -24,7 +26,7 @@ class Fields(NamedTuple):
     months: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # there are six of them, told apart by which they are
 class _Field:
     """One field. `steps` is the greatest step; in day of week 7 is Sunday too, and the last value of no `*`."""
 
@@ -41,12 +43,15 @@ class _Field:
         return f"values from {self.low} to {self.high}{names}, as *, a, a-b, */n, a-b/n{self.also} or a list of them"
 
 
+_MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_WEEKDAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+
 _SECOND: Final = _Field("second", 0, 59, 60)
 _MINUTE: Final = _Field("minute", 0, 59, 60)
 _HOUR: Final = _Field("hour", 0, 23, 24)
 _DAY: Final = _Field("day of month", 1, 31, 31, also=", L, LW, 15W")
-_MONTH: Final = _Field("month", 1, 12, 12, tuple("jan feb mar apr may jun jul aug sep oct nov dec".split()))
-_WEEKDAY: Final = _Field("day of week", 0, 7, 7, tuple("sun mon tue wed thu fri sat".split()), ", a#2, a#L")
+_MONTH: Final = _Field("month", 1, 12, 12, _MONTHS)
+_WEEKDAY: Final = _Field("day of week", 0, 7, 7, _WEEKDAYS, ", a#2, a#L")
 
 _NICKNAMES: Final = {
     "@yearly": "0 0 1 1 *",
@@ -94,6 +99,7 @@ def _split(expression: str) -> list[str]:
     return fields
 
 
+@lru_cache(maxsize=1024)  # the same few texts stand in most expressions
 def _values(field: _Field, text: str) -> tuple[int, ...]:
     return tuple(sorted({value for item in text.split(",") for value in _item(field, item, text)}))
 
@@ -128,6 +134,7 @@ def _number(field: _Field, word: str, text: str) -> int:
     return int(word)
 
 
+@lru_cache(maxsize=1024)
 def _days(day: str, weekday: str) -> Days:
     numbers: set[int] = set()
     nearest: set[int] = set()

@@ -4,7 +4,7 @@ A reading is what a clock on the wall shows, as a number: the seconds since 1970
 in UTC show the same.
 """
 
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 
 HOUR_S = 3600
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - a reading has no zone
@@ -23,11 +23,10 @@ def _seconds(offset: timedelta | None) -> int:
 def moment_of(zone: tzinfo, reading: int) -> int:
     """Return the moment that croner 10 means by a reading.
 
-    Of two moments with this reading the first, where clocks were set back by an hour; by anything else, the one that the
-    offset at the same moment in UTC leads to. A reading that clocks leave out is taken as if they had not yet been set.
+    Of two moments with this reading the first, where clocks were set back by an hour; by anything else, the one that
+    the offset at the same moment in UTC leads to. A reading that clocks leave out is taken as if they had not yet been
+    set.
     """
-    if zone is UTC:
-        return reading
     shown = (_EPOCH + timedelta(seconds=reading)).replace(tzinfo=zone)
     offset = _seconds(shown.utcoffset())
     if _seconds(shown.replace(fold=1).utcoffset()) == offset:
