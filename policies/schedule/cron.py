@@ -58,6 +58,8 @@ class Cron:
         croner looks for what is due after a reading. Asked in an hour that clocks repeat, it answers for the first
         pass, with moments that are over.
         """
+        if not _FIRST <= moment < _LAST:
+            return moment
         now = math.floor(moment)
         return moment_of(self.zone, now + offset_s(self.zone, now)) + (moment - now)
 

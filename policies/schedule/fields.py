@@ -66,7 +66,7 @@ _NICKNAMES: Final = {
 _LONGEST: Final = 1000
 _ITEM: Final = re.compile(r"(?:(\*)|([0-9]{1,4}|[a-z]{3})(?:-([0-9]{1,4}|[a-z]{3}))?)(?:/([0-9]{1,4}))?")
 _NEAREST: Final = re.compile(r"([0-9]{1,4})w")
-_WEEKS: Final = re.compile(r"([^*#]+|\*/[0-9]+)(?:#([1-5l])|(?<!#)l)")
+_WEEKS: Final = re.compile(r"([^*#]+|\*/[0-9]+)(?:#([1-5l])|l)")
 
 
 def parse(expression: str) -> Fields:
@@ -167,8 +167,8 @@ def _weekdays(text: str) -> tuple[int, ...]:
         bits = EVERY_WEEK
         values = item
         if match := _WEEKS.fullmatch(item):
-            values = match[1]
-            bits = 1 << int(match[2]) - 1 if match[2] and match[2] != "l" else LAST_WEEK
+            values, week = match.groups()
+            bits = LAST_WEEK if week in {None, "l"} else 1 << int(week) - 1
         for value in _item(_WEEKDAY, values, text):
             weeks[value % 7] |= bits
     return tuple(weeks)

@@ -10,6 +10,7 @@ import click
 
 from supervisor.cli import check, locks, operate, run, runs, status
 from supervisor.cli.exit_status import ExitStatus
+from supervisor.cli.next import next_times
 from supervisor.cli.report_file import CannotCreate
 from supervisor.errors import SettingsError, StoreUnavailable
 from supervisor.os_error import reason_of
@@ -45,6 +46,7 @@ for command in (
     operate.resume,
     operate.stop,
     locks.locks,
+    next_times,
     check.check,
     check.init,
     check.schema,
