@@ -44,12 +44,14 @@ class Cron:
             return None
         now = math.floor(max(moment, _FIRST))
         offset = offset_s(self.zone, now)
-        reading = now + offset
-        if offset_s(self.zone, now - _DAY_S) != offset or offset_s(self.zone, now + _DAY_S) != offset:
-            if (left_out := self._left_out(now)) is not None:
-                return left_out
-            reading = self._counted_until(now)
-        due = _next_reading(self.fields, reading)
+        if offset == offset_s(self.zone, now - _DAY_S) == offset_s(self.zone, now + _DAY_S):
+            due = _next_reading(self.fields, now + offset)
+            if due is not None and due <= now + offset + _DAY_S:  # clocks are not set until then
+                return due - offset
+        elif (left_out := self._left_out(now)) is not None:
+            return left_out
+        else:
+            due = _next_reading(self.fields, self._counted_until(now))
         return None if due is None else moment_of(self.zone, due)
 
     def as_croner_reads(self, moment: float) -> float:

@@ -97,7 +97,10 @@ def _by_weekday(weekdays: tuple[int, ...], month: Month) -> set[int]:
     days: set[int] = set()
     for weekday, weeks in enumerate(weekdays):
         occurrences = range(1 + (weekday - month.first) % 7, month.length + 1, 7)
-        days.update(day for week, day in enumerate(occurrences) if weeks >> week & 1)
-        if weeks & LAST_WEEK:
-            days.add(occurrences[-1])
+        if weeks & EVERY_WEEK == EVERY_WEEK:
+            days.update(occurrences)
+        elif weeks:
+            days.update(day for week, day in enumerate(occurrences) if weeks >> week & 1)
+            if weeks & LAST_WEEK:
+                days.add(occurrences[-1])
     return days

@@ -26,6 +26,7 @@ LATER: Final = (
     "structlog",
     "tenacity",
     "click",
+    "zoneinfo",
 )
 ASK: Final = """
 import json, sys, time

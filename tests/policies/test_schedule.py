@@ -68,8 +68,8 @@ def by_the_minute(expression: str, zone: tzinfo, after: int, until: int) -> list
     due: list[int] = []
     held_until = 0
     counts_second = zone is LORD_HOWE
-    shown_before = datetime.fromtimestamp(after // 60 * 60 - 2 * DAY_S, zone).replace(tzinfo=None)
-    for moment in range(after // 60 * 60 - 2 * DAY_S + 60, until + 1, 60):
+    shown_before = datetime.fromtimestamp(after // 60 * 60 - 4 * 3600, zone).replace(tzinfo=None)
+    for moment in range(after // 60 * 60 - 4 * 3600 + 60, until + 1, 60):
         aware = datetime.fromtimestamp(moment, zone)
         shown = aware.replace(tzinfo=None)
         left_out = shown_before + timedelta(minutes=1)
@@ -87,7 +87,7 @@ def by_the_minute(expression: str, zone: tzinfo, after: int, until: int) -> list
     return [moment for moment in due if after < moment <= until]
 
 
-@given(EXPRESSIONS, st.sampled_from(list(CHANGES)), st.integers(0, 1), st.integers(-DAY_S, 3 * 3600))
+@given(EXPRESSIONS, st.sampled_from(list(CHANGES)), st.integers(0, 1), st.integers(-6 * 3600, 3 * 3600))
 @example("20-40/20 * * * *", LORD_HOWE, 0, -3600)
 @example("* * * * *", NEW_YORK, 1, 1800)
 @example("* * * * *", LORD_HOWE, 1, -900)
@@ -97,7 +97,7 @@ def test_around_a_change_of_clocks_ticks_are_those_of_a_walk_by_the_minute(
     expression: str, zone: ZoneInfo, change: int, start: int
 ) -> None:
     after = unix(CHANGES[zone][change]) + start
-    until = after + DAY_S + 6 * 3600
+    until = after + 9 * 3600
     try:
         cron = Cron(expression, zone)
     except NeverDue:
@@ -128,7 +128,7 @@ SCHEDULES: list[Schedule] = [
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@given(after=st.floats(1.789e9, 1.791e9), length=st.floats(0, 5000), most=st.integers(0, 5))
+@given(after=st.floats(1.789e9, 1.791e9), length=st.floats(0, 1000), most=st.integers(0, 5))
 def test_the_newest_ticks_are_the_last_of_all(schedule: Schedule, after: float, length: float, most: int) -> None:
     ticks = list(between(schedule, after, after + length))
     assert newest(schedule, after, after + length, most) == (ticks[-most:] if most else [])
