@@ -46,7 +46,7 @@ class Cron:
         offset = offset_s(self.zone, now)
         if offset == offset_s(self.zone, now - _DAY_S) == offset_s(self.zone, now + _DAY_S):
             due = _next_reading(self.fields, now + offset)
-            if due is not None and due <= now + offset + _DAY_S:  # clocks are not set until then
+            if due is not None and due < now + offset + _DAY_S // 2:  # no clock is set until long after
                 return due - offset
         elif (left_out := self._left_out(now)) is not None:
             return left_out
@@ -73,10 +73,8 @@ class Cron:
             return None
         first_left_out = change_between(self.zone, now - ahead, now) + before
         due = _next_reading(self.fields, first_left_out - 1)
-        if due is None or due >= first_left_out + ahead:
-            return None
-        tick = moment_of(self.zone, due)
-        return tick if tick > now else None
+        tick = None if due is None else moment_of(self.zone, due)
+        return tick if tick is not None and tick > now else None
 
     def _counted_until(self, now: int) -> int:
         """Return the last reading that counts not later than now: that of now, unless it is shown twice."""

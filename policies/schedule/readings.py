@@ -35,8 +35,7 @@ def moment_of(zone: tzinfo, reading: int) -> int:
     if guess + offset_s(zone, guess) == reading:
         earlier = guess - HOUR_S
         return earlier if earlier + offset_s(zone, earlier) == reading else guess
-    other = reading - offset_s(zone, guess)
-    return other if other + offset_s(zone, other) == reading else max(guess, other)
+    return max(guess, reading - offset_s(zone, guess))
 
 
 def change_between(zone: tzinfo, low: int, high: int) -> int:
