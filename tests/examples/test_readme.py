@@ -59,7 +59,20 @@ def test_each_command_that_the_readme_names_exists(tmp_path: Path, capsys: pytes
     from supervisor.cli.main import main
 
     named = re.findall(r"^turnkeeper (\w+)", README, flags=re.MULTILINE)
-    assert {*named} == {"run", "status", "runs", "show", "stop", "pause", "reset", "locks", "init", "check", "schema"}
+    assert {*named} == {
+        "run",
+        "status",
+        "runs",
+        "show",
+        "stop",
+        "pause",
+        "reset",
+        "locks",
+        "init",
+        "check",
+        "schema",
+        "next",
+    }
     for name in named:
         assert main([name, "--help"]) == 0
         assert name in capsys.readouterr().out
