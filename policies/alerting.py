@@ -25,6 +25,7 @@ class AlertKind(StrEnum):
     BREAKER_OPENED = "breaker_opened"
     QUARANTINE = "quarantine"
     LOST = "lost"
+    OVERDUE = "overdue"
 
 
 @dataclass(frozen=True, slots=True)
