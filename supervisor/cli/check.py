@@ -4,12 +4,14 @@ import json
 import os
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from supervisor.cli.exit_status import ExitStatus
+from supervisor.clock import SystemClock
 from supervisor.errors import SettingsError
 
 
@@ -31,6 +33,10 @@ def check(file: str | None, settings: str | None, *, as_json: bool) -> int:
         if as_json:
             _print_json({"source": error.source, "problems": list(error.problems)})
         raise  # main says what is wrong, as for every command
+    if found.jobs:
+        from supervisor.settings.job_warnings import job_warnings
+
+        found = replace(found, warnings=(*found.warnings, *job_warnings(found, SystemClock().wall())))
     for warning in found.warnings:
         print(f"turnkeeper: warning: {warning}", file=sys.stderr)
     if as_json:

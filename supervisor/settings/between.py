@@ -2,8 +2,10 @@
 
 from typing import Any, Final
 
+from supervisor.settings.policy_tables import AttemptTable, BackoffTable, BreakerTable, BudgetTable
 from supervisor.settings.problems import Path, Problem, shown
-from supervisor.settings.tables import AttemptTable, BackoffTable, BreakerTable, BudgetTable, StateTable, Table
+from supervisor.settings.table import Table
+from supervisor.settings.tables import StateTable
 from supervisor.settings.units import parse_duration
 
 _TABLES: Final[dict[str, type[Table]]] = {
@@ -16,9 +18,8 @@ _TABLES: Final[dict[str, type[Table]]] = {
 _AT_MOST: Final = (("backoff", "base", "cap"), ("breaker", "cooldown", "cooldown_cap"))
 
 
-def problems_between(name: str, policy: Any, state: Any) -> list[Problem]:
+def problems_between(at: Path, policy: Any, state: Any) -> list[Problem]:
     """Return which rules between its keys a policy breaks, as it stands. A value that cannot be read breaks none."""
-    at: Path = ("policies", name)
     problems = []
     for table, small, large in _AT_MOST:
         low, high = _text(policy, table, small), _text(policy, table, large)

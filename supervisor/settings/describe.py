@@ -6,8 +6,9 @@ from typing import Any
 
 from policies.failure import DEFAULT_EFFECTS, FIXED_KINDS, Effect, Kind
 from policies.policy import Policy
+from supervisor.settings.job_schedule import keys_of
 from supervisor.settings.units import duration_text, size_text
-from supervisor.settings.values import Settings, State
+from supervisor.settings.values import Job, Settings, State
 
 _SIZES = frozenset({"max_rss_bytes", "min_available_memory_bytes"})
 
@@ -26,6 +27,8 @@ def as_json(settings: Settings) -> dict[str, Any]:
         "policies": policies,
         "failures": _failures(settings),
         "alerts": _alerts(settings),
+        "serve": _keys(settings.serve),
+        "jobs": [{"policy_hash": job.policy.hash, **_job(settings, job)} for job in settings.jobs],
     }
 
 
@@ -44,6 +47,9 @@ def as_toml(settings: Settings) -> str:
         blocks.append(_block(f"[policies.{_key(name)}]  # hash {policy.hash}", keys))
     blocks += [_block("[[failures]]", failure) for failure in _failures(settings)]
     blocks += [_block("[[alerts]]", alert) for alert in _alerts(settings)]
+    if settings.jobs:
+        blocks.append(_block("[serve]", _keys(settings.serve)))
+    blocks += [_block(f"[[jobs]]  # hash {job.policy.hash}", _job(settings, job)) for job in settings.jobs]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -67,6 +73,21 @@ def _state(state: State) -> dict[str, Any]:
 
 def _alerts(settings: Settings) -> list[dict[str, Any]]:
     return [_keys(alert) for alert in settings.alerts]
+
+
+def _job(settings: Settings, job: Job) -> dict[str, Any]:
+    """Return a job as the file has it; of its rules those that are not its policy's."""
+    below = settings.policies[job.policy.name]
+    own = {key: value for key, value in _parts(job.policy).items() if value != _parts(below)[key]}
+    if job.policy.on_lost != below.on_lost:
+        own["on_lost"] = job.policy.on_lost.value
+    if kinds := {k.value: _keys(job.policy.effect(k)) for k in Kind if job.policy.effect(k) != below.effect(k)}:
+        own["kinds"] = kinds
+    keys = {"name": job.name, **keys_of(job.schedule), "stagger": duration_text(job.stagger_s)}
+    keys |= {"session": job.session, "policy": job.policy.name, "command": list(job.command)}
+    keys |= {key: value for key, value in (("lock", job.lock), ("cwd", job.cwd), ("env", dict(job.env))) if value}
+    overdue = "off" if job.overdue is None else job.overdue
+    return keys | {"catch_up": job.catch_up.value, "overdue": overdue} | own
 
 
 def _limits(settings: Settings) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from policies.failure import FIXED_KINDS
 from supervisor.settings.did_you_mean import did_you_mean
+from supervisor.settings.policy_tables import KindsTable
 from supervisor.settings.proofs import NEEDS
-from supervisor.settings.tables import KindsTable, Table
+from supervisor.settings.table import Table
 
 Path = tuple[str | int, ...]
 """Keys from the root of the settings; a number counts the tables of a list, from 0."""

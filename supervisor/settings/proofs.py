@@ -8,6 +8,7 @@ import math
 import re
 import warnings
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from supervisor.settings.did_you_mean import nearest
+from supervisor.settings.names import RESERVED
 from supervisor.settings.units import DURATION_PATTERN, SIZE_PATTERN, parse_duration, parse_size
 
 NEEDS = "needs"
@@ -47,14 +49,21 @@ class Proof:
 
 @dataclass(frozen=True)
 class Whole(Proof):
-    """A whole number from `least` to `most`; None: any larger one. `why` says why there is a most."""
+    """A whole number from `least` to `most`; None: any larger one. `why` says why there is a most.
+
+    With `off`, None where the text is "off".
+    """
 
     least: int
     most: int | None = None
     why: str = ""
+    off: bool = False
 
-    def parse(self, value: Any) -> int:
+    def parse(self, value: Any) -> int | None:
+        if self.off and value == "off":
+            return None
         span = f"from {self.least} to {self.most}" if self.most is not None else f"of {self.least} or more"
+        span += ', or "off"' if self.off else ""
         if type(value) is not int or value < self.least:
             raise needs(f"needs a whole number {span}")
         if self.most is not None and value > self.most:
@@ -62,7 +71,8 @@ class Whole(Proof):
         return value
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "integer", "minimum": self.least} | ({} if self.most is None else {"maximum": self.most})
+        number = {"type": "integer", "minimum": self.least} | ({} if self.most is None else {"maximum": self.most})
+        return {"anyOf": [number, {"const": "off"}]} if self.off else number
 
 
 @dataclass(frozen=True)
@@ -231,6 +241,41 @@ class Argv(Proof):
 
 
 @dataclass(frozen=True)
+class Environ(Proof):
+    """Variables of the environment: names and texts."""
+
+    def parse(self, value: Any) -> dict[str, str]:
+        is_table = isinstance(value, dict) and all(isinstance(each, str) for pair in value.items() for each in pair)
+        if not is_table or any("\0" in each for pair in value.items() for each in pair):
+            raise needs('needs a table of texts, such as { LANG = "C" }')
+        for name in value:
+            if not name or "=" in name:
+                raise needs("needs names of variables, without =")
+            if name in RESERVED:
+                raise needs("needs other names", f": {name} is set by Turnkeeper itself")
+        return dict(value)
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object", "additionalProperties": {"type": "string"}}
+
+
+@dataclass(frozen=True)
+class Instant(Proof):
+    """A date and time, as ISO 8601 text or as TOML has it; without a zone it is of the job's."""
+
+    def parse(self, value: Any) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            return datetime.fromisoformat(value if isinstance(value, str) else "")
+        except ValueError:
+            raise needs("needs a date and time, such as 2026-12-01T08:00:00Z") from None
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string"}
+
+
+@dataclass(frozen=True)
 class StoreUrl(Proof):
     """Where state is: memory, sqlite, or sqlite:// and the absolute path of a file."""
 
@@ -256,7 +301,7 @@ class Name(Proof):
     """The name of something: text that is not empty."""
 
     def parse(self, value: Any) -> str:
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str) or not value or "\0" in value:
             raise needs("needs a name as text")
         return value
 

@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from policies.policy import Policy
@@ -16,13 +16,13 @@ from supervisor.settings.between import problems_between
 from supervisor.settings.environment import read_environment
 from supervisor.settings.file import find, read_tables
 from supervisor.settings.inherit import inherit
-from supervisor.settings.problems import Problem, problems_of
-from supervisor.settings.tables import PolicyTable, SettingsTable, Table
+from supervisor.settings.jobs import jobs_of, proved
+from supervisor.settings.policy_tables import PolicyTable
+from supervisor.settings.problems import Problem
+from supervisor.settings.tables import SettingsTable
 from supervisor.settings.values import EMBEDDED, Settings
 
 _MOST_LINES = 200
-
-T = TypeVar("T", bound=Table)
 
 
 def read_settings(
@@ -53,7 +53,7 @@ def read_settings(
         more = (f"... and {len(problems) - _MOST_LINES} more",) if len(problems) > _MOST_LINES else ()
         raise SettingsError(told.printable(source), lines + more)
     warnings = (*found.warnings, *environment.warnings)
-    return Settings(source, settings.state, settings.limits, settings.policies, settings.alerts, warnings)
+    return replace(settings, source=source, warnings=warnings)
 
 
 def _over_each_other(*sources: dict[str, Any]) -> dict[str, Any]:
@@ -72,36 +72,39 @@ def _over_each_other(*sources: dict[str, Any]) -> dict[str, Any]:
 def _prove(tables: dict[str, Any]) -> tuple[Settings | None, list[Problem]]:
     """Return the settings, None where something is wrong, and everything that is."""
     policies = tables.get("policies", {})
-    rest = {key: value for key, value in tables.items() if key != "policies" or not isinstance(value, dict)}
-    table, problems = _proved(SettingsTable, rest, ())
+    rest = {k: v for k, v in tables.items() if k != "jobs" and (k != "policies" or not isinstance(v, dict))}
+    table, problems = proved(SettingsTable, rest, ())
     if not isinstance(policies, dict):
         return None, problems
     standing, parents, wrong_parents = inherit(policies)
     problems += wrong_parents
-    proved: dict[str, PolicyTable] = {}
+    rules: dict[str, PolicyTable] = {}
     told_of: dict[str, set[tuple[told.Path, str]]] = {}
     for name, raw in standing.items():
-        policy, own = _proved(PolicyTable, raw, ("policies", name))
-        own += _wrong_name(name) + problems_between(name, raw, tables.get("state", {}))
+        policy, own = proved(PolicyTable, raw, ("policies", name))
+        own += _wrong_name(name) + problems_between(("policies", name), raw, tables.get("state", {}))
         # What a policy inherits is told where it was written, and only there.
         told_of[name] = {(each.path[2:], each.words) for each in own}
         inherited = told_of.get(parents.get(name, ""), set())
         problems += [each for each in own if (each.path[2:], each.words) not in inherited]
         if policy is not None:
-            proved[name] = policy
+            rules[name] = policy
+    failures = () if table is None else tuple(failure.rule() for failure in table.failures)
+    serve = None if table is None else table.serve
+    jobs, wrong_jobs = jobs_of(tables.get("jobs", []), standing, failures, tables.get("state", {}), serve)
+    problems += wrong_jobs
     if problems or table is None:
         return None, problems
-    failures = tuple(failure.rule() for failure in table.failures)
-    rules: dict[str, Policy] = {name: proved[name].rule(name, failures) for name in ("default", *policies)}
-    alerts = tuple(alert.value() for alert in table.alerts)
-    return Settings("", table.state.value(), table.limits.value(), MappingProxyType(rules), alerts), []
-
-
-def _proved(table: type[T], raw: Any, at: told.Path) -> tuple[T | None, list[Problem]]:
-    try:
-        return table.model_validate(raw), []
-    except ValidationError as error:
-        return None, problems_of(error, table, at)
+    named: dict[str, Policy] = {name: rules[name].rule(name, failures) for name in ("default", *policies)}
+    settings = Settings(
+        state=table.state.value(),
+        limits=table.limits.value(),
+        policies=MappingProxyType(named),
+        alerts=tuple(alert.value() for alert in table.alerts),
+        serve=table.serve.value(),
+        jobs=jobs,
+    )
+    return settings, []
 
 
 def _wrong_name(name: str) -> list[Problem]:

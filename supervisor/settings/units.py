@@ -2,6 +2,7 @@
 
 import re
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final
 
 _SECONDS: Final = {"d": Decimal(86400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
@@ -24,6 +25,7 @@ SIZE_PATTERN: Final = r"[0-9]{1,30}(\.[0-9]{1,9})?([KMGT]i?)?B"
 """What a size looks like; a regular expression that JSON Schema understands too."""
 
 
+@lru_cache  # a thousand jobs say the same few over and over
 def parse_duration(text: str) -> float:
     """Return the seconds of a duration: numbers with the units d, h, m, s, ms, the largest first, each at most once.
 

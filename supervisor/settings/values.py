@@ -6,11 +6,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from policies.budget import Bucket
+from policies.catch_up import CatchUp
 from policies.policy import Policy
 from supervisor.settings.did_you_mean import did_you_mean
 
 if TYPE_CHECKING:
     from policies.alerting import AlertKind
+    from policies.schedule import Schedule
 
 EMBEDDED: Final = "built-in defaults"
 """The `source` of settings that no file has a part in."""
@@ -63,6 +65,46 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
+class Serve:
+    """How the jobs are run.
+
+    Attributes:
+        drain_s: how long what runs may go on once `turnkeeper serve` is told to end.
+        overdue: a job without a success for so many of its periods is an alert; None: none is.
+    """
+
+    drain_s: float = 60.0
+    overdue: int | None = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is run, and when.
+
+    Attributes:
+        schedule: says when, in seconds since 1970; `schedule_text` is it for a person, and tells it from another one.
+        stagger_s, offset_s: it starts `offset_s` later than its schedule says, which is less than `stagger_s`.
+        policy: its rules, with what the job itself says in their place.
+        env: variables beside those of the process.
+        overdue: it is, without a success for so many periods; None: never.
+    """
+
+    name: str
+    schedule: "Schedule"
+    schedule_text: str
+    session: str
+    policy: Policy
+    command: tuple[str, ...]
+    stagger_s: float = 0.0
+    offset_s: float = 0.0
+    lock: str | None = None
+    env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    cwd: str | None = None
+    catch_up: CatchUp = CatchUp.LAST
+    overdue: int | None = 3
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set. `policies` always has a `default`.
 
@@ -76,6 +118,8 @@ class Settings:
     policies: Mapping[str, Policy] = field(default_factory=lambda: MappingProxyType({"default": Policy()}))
     alerts: tuple[Alert, ...] = ()
     warnings: tuple[str, ...] = ()
+    serve: Serve = Serve()
+    jobs: tuple[Job, ...] = ()
 
     def policy(self, name: str) -> Policy:
         """Return the policy of that name; ValueError, with the nearest name, if there is none."""

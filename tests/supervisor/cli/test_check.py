@@ -147,3 +147,12 @@ def test_bad_usage_is_told(capsys: pytest.CaptureFixture[str], arguments: list[s
     assert shown.startswith("turnkeeper: ")
     assert words in shown
     assert shown.endswith("--help`.\n")
+
+
+def test_check_warns_of_a_job_whose_run_may_outlast_its_period(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("settings.toml").write_text("[[jobs]]\nname = 'a'\nevery = '10m'\ncommand = ['true']\n")
+    assert main(["check"]) == 0
+    warning = "job a: budget.deadline is longer than its period: 30m, 10m at the least"
+    assert capsys.readouterr().err == f"turnkeeper: warning: {warning}\n"
+    assert main(["check", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == [warning]

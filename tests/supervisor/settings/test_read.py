@@ -97,7 +97,7 @@ def test_zero_is_fine_where_it_makes_sense(read: Any) -> None:
 
 
 URL = "state.url needs memory, sqlite or sqlite:///absolute/path"
-ON = "on needs a list with one or more of give_up, breaker_opened, quarantine, lost"
+ON = "on needs a list with one or more of give_up, breaker_opened, quarantine, lost, overdue"
 COMMAND = 'command needs a program and its arguments as a list of texts, such as ["notify", "--urgent"]'
 
 WRONG = [

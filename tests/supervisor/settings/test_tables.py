@@ -6,8 +6,9 @@ from typing import Any
 import supervisor.settings
 from policies.alerting import AlertKind
 from policies.policy import Policy
+from supervisor.settings.policy_tables import BucketTable, PolicyTable
 from supervisor.settings.read import read_settings
-from supervisor.settings.tables import AlertTable, BucketTable, LimitsTable, PolicyTable, StateTable
+from supervisor.settings.tables import AlertTable, LimitsTable, StateTable
 from supervisor.settings.values import Alert, Settings, State, embedded_settings
 
 REPOSITORY = Path(__file__).parents[3]
@@ -57,7 +58,7 @@ def test_the_example_names_every_key_outside_the_policies() -> None:
 
 def test_the_alert_of_the_example_is_one_once_it_is_no_comment() -> None:
     text = EXAMPLE.read_text()
-    lines = text[text.index("# [[alerts]]") :].splitlines()
+    lines = text[text.index("# [[alerts]]") :].partition("\n\n")[0].splitlines()
     (alert,) = tomllib.loads("\n".join(line.removeprefix("# ") for line in lines))["alerts"]
     assert AlertTable(**alert).value() == Alert(tuple(AlertKind), ("/usr/local/bin/notify", "--stdin"))
 
