@@ -127,6 +127,18 @@ class QuarantineLifted(Event):
     """What may have lived was seen to end: the session is free."""
 
 
+@dataclass(frozen=True, slots=True)
+class JobOverdue(Event):
+    """A job has had no success for `periods` of its periods: since its last one, `since_s` seconds ago, or, where there
+    was none (`ever_succeeded`), since it became known. It is of no run: `run_id` is empty.
+    """
+
+    job: str
+    periods: int
+    since_s: float
+    ever_succeeded: bool
+
+
 Listener = Callable[[Any], Awaitable[None] | None]
 """Gets each event: a plain function, which must not block, or an async one, which may take its time."""
 

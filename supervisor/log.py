@@ -21,6 +21,7 @@ from supervisor.events import (
     BreakerClosed,
     BreakerHalfOpened,
     BreakerOpened,
+    JobOverdue,
     LockReclaimed,
     LockTaken,
     LockWaiting,
@@ -46,6 +47,7 @@ AnyEvent = (
     | SessionQuarantined
     | AttemptLost
     | QuarantineLifted
+    | JobOverdue
 )
 """Every event that there is: a new one without a line is an error of the type checker."""
 
@@ -59,7 +61,8 @@ _CAPITAL: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 def line(event: AnyEvent) -> str:
     """Return the event as one line for a person: when, run, session, and what happened."""
-    return one_line(f"{iso_utc(event.unix)} {event.run_id} {event.session}: {what_happened(event)}")
+    run = f"{event.run_id} " if event.run_id else ""
+    return one_line(f"{iso_utc(event.unix)} {run}{event.session}: {what_happened(event)}")
 
 
 def json_line(event: AnyEvent) -> str:
@@ -87,7 +90,7 @@ def is_bad(event: AnyEvent) -> bool:
             return event.attempt.failure is not None
         case RunEnded():
             return event.status is not Status.SUCCEEDED
-        case BreakerOpened() | SessionQuarantined() | AttemptLost():
+        case BreakerOpened() | SessionQuarantined() | AttemptLost() | JobOverdue():
             return True
         case _:
             return False
@@ -134,6 +137,10 @@ def what_happened(event: AnyEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - a t
             return f"attempt {event.number} lost, its supervisor died: {short(hide_credentials(event.message))}"
         case QuarantineLifted():
             return "quarantine lifted: what may have lived has ended"
+        case JobOverdue():
+            known = "" if event.ever_succeeded else ", nor ever"
+            since = seconds(event.since_s)
+            return f"job {event.job} is overdue: no success for {event.periods} of its periods, {since}{known}"
 
 
 def _attempt(attempt: AttemptReport) -> str:

@@ -34,7 +34,10 @@ async def supervise(run: Running) -> RunReport:
     value = None
     try:
         try:
-            end, value = await attempt_once(run)
+            if run.resumes is None:
+                end, value = await attempt_once(run)
+            else:
+                end = run.resumes
             if type(end) is Retry:
                 from supervisor.steps.retrying import retrying  # and with it tenacity: most runs need no retry
 

@@ -18,7 +18,7 @@ from supervisor.clock import Clock, clock_of
 from supervisor.effects import Effects
 from supervisor.equipment import alerts_of, launcher_of, lost_runs_of, store_of
 from supervisor.errors import RunFailed, RunRefused
-from supervisor.events import Delivery, Events, Listener
+from supervisor.events import Delivery, Event, Events, Listener
 from supervisor.lock.session_lock import LockFiles, SystemLockFiles
 from supervisor.recovery.left_behind import Recovery
 from supervisor.report import RunReport, Status
@@ -270,6 +270,44 @@ class Supervisor:
             return call
 
         return decorate
+
+    def new_run(self, session: str, work: AnyWork, policy: str | Policy, lock: str | PathLike[str] | None) -> Running:
+        """Return a run that is not carried out yet: `supervise` does, in the task that this was called in."""
+        return self._new_run(session, work, policy, lock)
+
+    def reload(self, settings: Settings) -> None:
+        """Have other settings from now on: policies for new runs, limits also for those who wait for them, alerts.
+
+        A run keeps the policy that it was admitted with. `[state]` stays as it is.
+        """
+        effects = self._effects
+        assert effects is not None, "it was entered"
+        self._policies = dict(settings.policies)
+        self._default = self._policies["default"]
+        limits = settings.limits
+        if self._host is not None:
+            self._host.change(limits.running, limits.starts, limits.min_available_memory_bytes)
+        elif limits.running or limits.starts or limits.min_available_memory_bytes:
+            from supervisor.steps.host_limits import HostLimits
+
+            self._host = HostLimits(
+                effects.clock, effects.store, limits.running, limits.starts, limits.min_available_memory_bytes
+            )
+        effects.store.change_host(limits.retries)
+        if self._alerts is not None:
+            self._alerts.change(settings.alerts)
+        else:
+            self._alerts = alerts_of(settings.alerts, effects)
+        self._settings = settings
+
+    async def look_for_the_lost(self) -> None:
+        """Find the runs of processes that died meanwhile. They are looked for anyway while runs are under way here."""
+        if self._lost is not None:
+            await self._lost.look()
+
+    def tell(self, event: Event) -> None:
+        """Have the listeners get an event that is of no run."""
+        self._events.emit(event)
 
     def on(self, listener: Listener, *, capacity: int = 1024) -> Delivery:
         """Add a listener of events: a function that must not block, or an async one.

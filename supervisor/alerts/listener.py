@@ -58,6 +58,11 @@ class Alerts:
         self._is_closed = False
         self.dropped = 0
 
+    def change(self, alerts: Sequence[Alert]) -> None:
+        """Tell by these from now on; what waits is told as it was."""
+        self._alerts = alerts
+        self._kinds = frozenset(kind for alert in alerts for kind in alert.on)
+
     def start(self) -> None:
         """Look for what processes that have ended left to be told."""
         self._collect_in(0.0)
@@ -82,7 +87,7 @@ class Alerts:
         """Tell of what was claimed, for at most the longest timeout of an alert; then stop what still runs."""
         self._is_closed = True
         loop = asyncio.get_running_loop()
-        until = loop.time() + max(alert.timeout_s for alert in self._alerts)
+        until = loop.time() + max((alert.timeout_s for alert in self._alerts), default=0.0)
         try:
             last = start_plain(self._last_words())
             if not await wait_until(last, until):

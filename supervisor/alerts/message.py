@@ -5,11 +5,11 @@ from typing import Any
 
 from policies.alerting import AlertKind, Summary
 from supervisor.clock import iso_utc
-from supervisor.events import AttemptLost, BreakerOpened, RunEnded, SessionQuarantined
+from supervisor.events import AttemptLost, BreakerOpened, JobOverdue, RunEnded, SessionQuarantined
 from supervisor.log import fields_of, one_line, what_happened
 from supervisor.report import Status
 
-Told = RunEnded | BreakerOpened | SessionQuarantined | AttemptLost
+Told = RunEnded | BreakerOpened | SessionQuarantined | AttemptLost | JobOverdue
 """The events that an alert can be of."""
 
 
@@ -24,6 +24,8 @@ def kind_of(event: Any) -> AlertKind | None:
             return AlertKind.QUARANTINE
         case AttemptLost():
             return AlertKind.LOST
+        case JobOverdue():
+            return AlertKind.OVERDUE
         case _:
             return None
 

@@ -1,6 +1,7 @@
 """What the host allows: attempts running, starts per period, memory available. First attempts go before retries."""
 
 import asyncio
+import sys
 from collections import deque
 from contextlib import suppress
 from typing import Final
@@ -78,6 +79,15 @@ class HostLimits:
         self._door_taken = False
         self._min_available_memory = min_available_memory
 
+    def change(self, running: int | None, starts: tuple[int, float] | None, min_available_memory: int | None) -> None:
+        """Have other limits from now on, also for those who wait. Nobody who runs is stopped."""
+        self._slots, self._min_available_memory = running, min_available_memory
+        if starts is None:
+            self._throttler = None
+        elif self._throttler is None or (self._throttler.rate_limit, self._throttler.period) != starts:
+            self._throttler = Throttler(starts[0], starts[1])
+        self._hand_out_slots()
+
     async def enter(self, run: Running, *, at_head: bool = False) -> Refused | None:
         """Get a slot, then a start, then memory; bounded by the run's deadline. Refused: nothing is held."""
         if not await self._get_slot(run, at_head=at_head):
@@ -114,7 +124,7 @@ class HostLimits:
             return True
         if self._shared is not None:
             rank = 0 if at_head else 2 if run.number else 1
-            run.holds_slot = await self._shared.slot(run, self._slots, rank, run.deadline)
+            run.holds_slot = await self._shared.slot(run, self._most_running, rank, run.deadline)
             return run.holds_slot
         if self._running < self._slots and not self._slot_line:
             self._running += 1
@@ -136,8 +146,11 @@ class HostLimits:
         run.holds_slot = True
         return True
 
+    def _most_running(self) -> int:
+        return sys.maxsize if self._slots is None else self._slots
+
     def _hand_out_slots(self) -> None:
-        while self._slots is not None and self._running < self._slots:
+        while self._running < self._most_running():
             place = self._slot_line.next()
             if place is None:
                 return

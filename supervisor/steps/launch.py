@@ -107,10 +107,13 @@ def begin(run: Running, attempt: Attempt) -> Now[Refused | None]:
 
 
 async def _begin(run: Running, attempt: Attempt, answer: Now[Refused | None]) -> Refused | None:
+    run.is_beginning = True
     try:
         refused = await settled(answer, run.note_cancelled)
     except BaseException as error:
         return await _not_begun(run, attempt, error)
+    finally:
+        run.is_beginning = False
     attempt._started_at = run.effects.clock.now()
     if refused is not None:
         await to_the_end(attempt._unpark(), run.note_cancelled)

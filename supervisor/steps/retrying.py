@@ -72,7 +72,11 @@ async def retrying(run: Running, first: Retry, attempt_once: Callable[[Running],
         if run.stopped is not None:  # told so while the record was written
             raise NotedCancellation
         if seconds > 0.0:
-            await run.effects.clock.sleep(seconds)
+            run.rests_until = run.effects.clock.now() + seconds
+            try:
+                await run.effects.clock.sleep(seconds)
+            finally:
+                run.rests_until = None
 
     # A loop of its own for each run: one that is shared mixes the states of concurrent runs up.
     loop = _Loop(next_wait_s, wait)

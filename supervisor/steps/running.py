@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from policies.policy import Policy
-from policies.verdict import Reason
+from policies.verdict import Reason, Retry
 from supervisor.attempt import Attempt
 from supervisor.effects import Effects
 from supervisor.report import AttemptReport
@@ -31,6 +31,10 @@ class Running(Standing):
         interrupted: the reason for which another run, or the supervisor, wants it to end.
         cancelled: its caller was cancelled: the arguments of that CancelledError.
         parent_attempt: the attempt within which it was started.
+        is_beginning: the store is asked to begin an attempt, and has not answered yet.
+        given_id: its id, where that says more than who started it.
+        rests_until: the moment at which its next attempt is due, while it waits for that.
+        resumes: the verdict with which another process, that is dead, would have gone on.
     """
 
     # Defaults of the class: a run is made on each call, and most never set most of them.
@@ -38,10 +42,14 @@ class Running(Standing):
     holds_slot = False
     start_charged = False
     parks: "ParkedWork[Any] | None" = None
+    is_beginning = False
     interrupted: Reason | None = None
     cancelled: tuple[Any, ...] | None = None
     fatal: BaseException | None = None  # KeyboardInterrupt or SystemExit, raised once the run is over
     parent_attempt: Attempt | None = None
+    given_id: str | None = None
+    resumes: Retry | None = None
+    rests_until: float | None = None
     _interrupting = False
 
     def __init__(
@@ -82,7 +90,7 @@ class Running(Standing):
 
     @property
     def run_id(self) -> str:
-        return f"{self._identity}-{self._count}"
+        return self.given_id or f"{self._identity}-{self._count}"
 
     @property
     def begins_at_once(self) -> bool:

@@ -78,6 +78,7 @@ class Standing:
         lock_path: the session's file that it names.
         reaches_out: its work has a far end, which may live on when this process is dead.
         tree: the warden of the attempt that is about to begin; None: its work is this process's own.
+        is_tick: a job's tick asked for it: the ledger of ticks is told what becomes of it.
         turn: resolved when its turn comes, with None, or with the refusal that ends its waiting.
         admitted, fence: of the attempt that `begin` began.
     """
@@ -102,6 +103,7 @@ class Standing:
     tokens: float = 0.0
     holds_permit: bool = False
     replaces: bool = False
+    is_tick: bool = False
     never_launched: bool = False
     turn: "Future[Refused | None] | None" = None
     admitted: Admitted
@@ -176,6 +178,9 @@ class Store(Protocol):
     def close(self) -> Now[None]:
         """End to serve; every run is over."""
 
+    def change_host(self, host: Bucket | None) -> None:
+        """Have another rule of the host's bucket from now on."""
+
     def arrive(self, run: Standing) -> Now[Refused | Waiting | None]:
         """Look, and ask the gate. None: the run holds a permit; Waiting: it stands in line."""
 
@@ -201,8 +206,10 @@ class Store(Protocol):
         What it still has comes back: a permit, a place in line, the tokens of a retry that is not launched.
         """
 
-    async def slot(self, run: Standing, slots: int, rank: int, until: float | None) -> bool:
+    async def slot(self, run: Standing, slots: Callable[[], int], rank: int, until: float | None) -> bool:
         """Wait for one of the host's slots until a moment, in a line by rank, then by arrival; False: not in time.
+
+        How many there are is asked each time: it may change meanwhile.
 
         Asked only of a store that many processes share (`alive` is set). What `leave`, `record` and `end` give back
         includes it; `give_slot` gives it back alone.

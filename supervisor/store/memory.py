@@ -1,6 +1,7 @@
 """State in this process's memory. What equals the default is dropped: a healthy, idle session costs nothing."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from policies import budget
@@ -47,6 +48,9 @@ class MemoryStore:
     def open(self, clock: Clock, events: Events, host: Bucket | None) -> None:
         self._clock, self._events, self._host_rule = clock, events, host
         self._now = clock.now
+
+    def change_host(self, host: Bucket | None) -> None:
+        self._host_rule = host
 
     def close(self) -> None:
         """There is nothing to let go of."""
@@ -204,7 +208,7 @@ class MemoryStore:
             line.standing.pop(run, None)
             self._take_out(run)
 
-    async def slot(self, run: Standing, slots: int, rank: int, until: float | None) -> bool:  # noqa: ARG002
+    async def slot(self, run: Standing, slots: Callable[[], int], rank: int, until: float | None) -> bool:  # noqa: ARG002
         raise AssertionError("the slots of one process are its own to count")
 
     async def give_slot(self, run: Standing) -> None:  # noqa: ARG002

@@ -34,6 +34,9 @@ class SlowStore:
         self._clock = clock
         return self._inner.open(clock, events, host)
 
+    def change_host(self, host: Bucket | None) -> None:
+        self._inner.change_host(host)
+
     def close(self) -> Now[None]:
         return self._inner.close()
 
@@ -58,7 +61,7 @@ class SlowStore:
     def end(self, run: Standing, ending: Ending) -> Now[None]:
         return self._answer(self._inner.end, run, ending)
 
-    async def slot(self, run: Standing, slots: int, rank: int, until: float | None) -> bool:
+    async def slot(self, run: Standing, slots: Callable[[], int], rank: int, until: float | None) -> bool:
         await self._maybe_wait()
         return await self._inner.slot(run, slots, rank, until)
 

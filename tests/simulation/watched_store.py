@@ -1,5 +1,6 @@
 """The store as the checker sees it: each commit is noted, with what was asked and what was answered."""
 
+from collections.abc import Callable
 from typing import Any
 
 from policies.breaker import State
@@ -29,7 +30,10 @@ class WatchedStore:
     def close(self) -> None:
         self.inner.close()
 
-    async def slot(self, run: Standing, slots: int, rank: int, until: float | None) -> bool:
+    def change_host(self, host: Bucket | None) -> None:
+        self.inner.change_host(host)
+
+    async def slot(self, run: Standing, slots: Callable[[], int], rank: int, until: float | None) -> bool:
         return await self.inner.slot(run, slots, rank, until)
 
     async def give_slot(self, run: Standing) -> None:

@@ -9,7 +9,7 @@ from policies.breaker import Refused as BreakerRefused
 from policies.budget import Bucket
 from policies.failure import Refusal
 from supervisor.store.contract import WAITING, Refused, Waiting
-from supervisor.store.sqlite import ledger
+from supervisor.store.sqlite import ledger, open_ticks, ticks
 from supervisor.store.sqlite.asking import Asking, Began, Changed, Connection, Moment
 from supervisor.store.sqlite.looking import PAUSED, QUARANTINED, breaker_refused, closed_to_all, look_at
 from supervisor.store.sqlite.rows import breaker_of, rules_text, tokens_of
@@ -35,9 +35,29 @@ def arrive(database: Connection, run: Asking, moment: Moment) -> Refused | Waiti
     """Look, and ask the gate. None: it holds a permit; Waiting: it has a place in line."""
     if (refused := look_at(database, run, moment)) is not None:
         return refused
-    row = database.execute("SELECT seq, state FROM runs WHERE id = ?", (run.run_id,)).fetchone()
+    row = database.execute("SELECT seq, state, owner FROM runs WHERE id = ?", (run.run_id,)).fetchone()
+    if run.is_tick and run.number == 0 and (row is None or row[1] == "ended" or row[2] != run.owner):
+        if not _start_tick(database, run, row):
+            return Refused(Refusal.BUSY, _TAKEN)
+    elif row is not None:
+        return _come_back(database, run, *row[:2])
+    return _ask_gate(database, run, moment)
+
+
+def _start_tick(database: Connection, run: Asking, row: tuple[int, str, str] | None) -> bool:
+    """Begin a tick's run, perhaps once more; False: somebody took it, and has started it, or decided otherwise.
+
+    Of one whose process died, or stood still, before its first attempt nothing is left: it arrives again.
+    """
+    if not open_ticks.is_open(database, run.run_id, run.owner):
+        return False
     if row is not None:
-        return _come_back(database, run, *row)
+        give_up(database, run.session, run.owner, row[0], "ended")
+        database.execute("DELETE FROM runs WHERE seq = ?", row[:1])
+    return True
+
+
+def _ask_gate(database: Connection, run: Asking, moment: Moment) -> Refused | Waiting | None:
     traffic = _traffic(database, run.session, silent=run.policy.gate.overlap is gate.Overlap.REPLACE)
     match answer := gate.arrive(run.policy.gate, traffic):
         case Refusal():
@@ -167,12 +187,14 @@ def _set_state(database: Connection, seq: int, state: str) -> None:
 
 def take_turn(database: Connection, run: Asking, moment: Moment) -> Refused | Waiting | None:
     """Enter, if it is the run's turn. None: it holds a permit; Waiting: not yet. Nobody passes the head of the line."""
-    row = database.execute("SELECT seq, state, displaced, replaces FROM runs WHERE id = ?", (run.run_id,)).fetchone()
+    row = database.execute(
+        "SELECT seq, state, displaced, replaces, owner FROM runs WHERE id = ?", (run.run_id,)
+    ).fetchone()
     if row is not None and row[2]:
         return Refused(Refusal.OVERLAP, "a newer run took its place")
-    if row is None or row[1] == "ended":
+    if row is None or row[1] == "ended" or row[4] != run.owner:
         return Refused(Refusal.BUSY, _TAKEN)
-    seq, state, _, replaces = row
+    seq, state, _, replaces, _ = row
     if state == "permitted":
         return None
     if run.number == 0 and (refused := look_at(database, run, moment)) is not None:
@@ -242,6 +264,9 @@ def begin(database: Connection, run: Asking, host: Bucket | None, moment: Moment
     seq, state, _, stop, paused, quarantined, breaker, spent, spent_at = row
     if state == "running":
         return _begun_before(database, seq, run, stop)
+    if run.is_tick and run.number == 0 and not open_ticks.is_undecided(database, run.run_id):
+        leave(database, run)
+        return Began(Refused(Refusal.BUSY, _TAKEN))
     refused = closed_to_all(database, run.session, paused=paused) if paused or quarantined else None
     before = breaker_of(breaker)
     after, answer = admit(run.policy.breaker, before, moment.at)
@@ -260,6 +285,8 @@ def begin(database: Connection, run: Asking, host: Bucket | None, moment: Moment
     database.execute(
         "UPDATE runs SET state = 'running', number = ?, reserved = NULL WHERE seq = ?", (run.number + 1, seq)
     )
+    if run.is_tick and run.number == 0:
+        ticks.note_started(database, run.run_id)
     return Began(None, fence, answer.generation, answer.trial, Changed(before, after), stop)
 
 

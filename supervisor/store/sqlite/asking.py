@@ -32,6 +32,7 @@ class Asking(NamedTuple):
         deadline_at: on the store's clock.
         parents: ids of the runs above it, the nearest first.
         fence: of the attempt that `begin` began.
+        is_tick: a job's tick asked for it.
     """
 
     owner: str
@@ -47,6 +48,7 @@ class Asking(NamedTuple):
     tree: RecordedTree | None
     reaches_out: bool
     fence: int
+    is_tick: bool = False
 
 
 def asking_of(run: Standing, owner: str, now: float, ahead_s: float) -> Asking:
@@ -69,6 +71,7 @@ def asking_of(run: Standing, owner: str, now: float, ahead_s: float) -> Asking:
         run.tree,
         run.reaches_out,
         run.fence,
+        run.is_tick,
     )
 
 

@@ -2,7 +2,7 @@
 
 from policies.budget import Bucket
 from supervisor.store.contract import Refused, Waiting
-from supervisor.store.sqlite import admission
+from supervisor.store.sqlite import admission, ticks
 from supervisor.store.sqlite.asking import Asking, Began, Connection, Moment
 from supervisor.store.sqlite.endings import uncount
 
@@ -26,4 +26,6 @@ def leave_begun(database: Connection, run: Asking, fence: int, moment: Moment) -
     uncount(database, run, generation, trial, moment)
     database.execute("DELETE FROM attempts WHERE fence = ?", (fence,))
     database.execute("UPDATE runs SET state = 'permitted', number = ? WHERE seq = ?", (run.number, seq))
+    if run.is_tick:
+        ticks.note_not_started(database, run.run_id)
     admission.leave(database, run)

@@ -9,11 +9,14 @@ from policies.budget import Bucket
 from policies.failure import Failed, Gone, Kind
 from policies.verdict import GiveUp, Reason, Verdict
 from supervisor.store.contract import Ending
-from supervisor.store.sqlite import ledger
+from supervisor.store.sqlite import ledger, ticks
 from supervisor.store.sqlite.admission import LEFT, give_up
 from supervisor.store.sqlite.asking import Asking, Changed, Connection, Moment
 from supervisor.store.sqlite.outcome import end_attempt, give_back_retry
 from supervisor.store.sqlite.rows import ending_columns, verdict_text
+
+BROKEN: Final = "broken"
+"""The reason of a run that an exception ended which is not its work's: the store's, mostly."""
 
 UNANSWERED: Final = "its process did not answer"
 """The detail of a run that was asked to end, and was ended for that; once its process wakes, it says itself how."""
@@ -40,16 +43,24 @@ def end_with(database: Connection, run: Asking, verdict: Verdict | None, ending:
 
 def end_run(database: Connection, run: Asking, ending: Ending, host: Bucket | None, moment: Moment) -> Changed | None:
     """End a run that has no last record. What it still has comes back; an attempt that was begun is no more."""
-    row = database.execute("SELECT seq, state, reserved, owner FROM runs WHERE id = ?", (run.run_id,)).fetchone()
+    row = database.execute(
+        "SELECT seq, state, reserved, owner, number FROM runs WHERE id = ?", (run.run_id,)
+    ).fetchone()
     if row is None:
+        _note_refused(database, run, ending)
         _write_refused(database, run, ending, moment)
         return None
-    seq, state, reserved, owner = row
+    seq, state, reserved, owner, number = row
     if owner != run.owner:
         return None
     changed = None
     if state == "running":
         changed = _drop_attempt(database, run, seq, moment)
+        if run.is_tick and number == 1:
+            _forget_first(database, run, seq)
+            number = 0
+    if number == 0:
+        _note_refused(database, run, ending)
     if reserved is not None:
         database.execute("UPDATE runs SET reserved = NULL WHERE seq = ?", (seq,))
         give_back_retry(database, run.session, run.policy, run.parents, reserved, host, moment)
@@ -57,6 +68,19 @@ def end_run(database: Connection, run: Asking, ending: Ending, host: Bucket | No
         give_up(database, run.session, run.owner, seq, "ended")
     write_ending(database, seq, ending, run.duration_s)
     return changed
+
+
+def _note_refused(database: Connection, run: Asking, ending: Ending) -> None:
+    """Have a tick's run that began no attempt say so: skipped, or left open for whoever starts it again."""
+    if run.is_tick and ending.reason not in {Reason.CLOSED, BROKEN}:
+        ticks.note_refused(database, run.run_id, run.owner, str(ending.reason))
+
+
+def _forget_first(database: Connection, run: Asking, seq: int) -> None:
+    """Forget the only attempt of a tick's run, which was not carried out: the tick is as open as before."""
+    database.execute("DELETE FROM attempts WHERE run = ?", (seq,))
+    database.execute("UPDATE runs SET number = 0 WHERE seq = ?", (seq,))
+    ticks.note_not_started(database, run.run_id)
 
 
 def _drop_attempt(database: Connection, run: Asking, seq: int, moment: Moment) -> Changed | None:

@@ -94,6 +94,10 @@ class LateEnds:
         if self._task is None:
             self._task = start_plain(self._write_later())
 
+    def has(self, run_id: str) -> bool:
+        """Tell whether an end of a run is not written yet."""
+        return any(late.run.run_id == run_id for late in self._waiting)
+
     def lift_later(self, run_id: str) -> bool:
         """Have a quarantine that is not written yet lifted once it is; tell whether there is one."""
         for late in self._waiting:

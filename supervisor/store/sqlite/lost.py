@@ -9,16 +9,16 @@ from policies.breaker import Admitted
 from policies.budget import Bucket
 from policies.failure import Failed, Kind, Receipt, Unknown
 from policies.policy import OnLost
-from policies.verdict import Case, Reason, decide
+from policies.verdict import Case, Reason, Retry, decide
 from supervisor.credentials import hidden
 from supervisor.owner import RecordedTree
 from supervisor.report import Status, receipt_json
 from supervisor.store.contract import SUCCEEDED, Ending
-from supervisor.store.sqlite import ledger
+from supervisor.store.sqlite import adopting, ledger, open_ticks, ticks
 from supervisor.store.sqlite.admission import give_up
 from supervisor.store.sqlite.asking import Asking, Changed, Connection, Moment
-from supervisor.store.sqlite.endings import UNANSWERED, end_run, write_ending
-from supervisor.store.sqlite.outcome import end_attempt, retries_left_above, why, write_ledger
+from supervisor.store.sqlite.endings import BROKEN, UNANSWERED, end_run, write_ending
+from supervisor.store.sqlite.outcome import charge_parents, end_attempt, retries_left_above, why, write_ledger
 from supervisor.store.sqlite.rows import rules_of
 
 LOST = "lost"
@@ -93,13 +93,18 @@ def _tree(pid: int | None, starttime: int | None, life: str | None) -> RecordedT
 
 
 def end_between(database: Connection, owner: str, me: str, moment: Moment) -> int:
-    """End what a dead owner has under way that is in no attempt; it counts nothing, and gives no token back."""
+    """End what a dead owner has under way that is in no attempt; it counts nothing, and gives no token back.
+
+    The retry of a job's run stays, where its policy says so: for whoever adopts it.
+    """
     rows = database.execute(
         "SELECT seq, session, number, stop, started_wall FROM runs"
         " WHERE owner = ? AND state <> 'ended' AND state <> 'running'",
         (owner,),
     ).fetchall()
     for seq, session, number, stop, started_wall in rows:
+        if stop is None and number and adopting.leave(database, seq):
+            continue
         give_up(database, session, me, seq, "ended")
         ending = Ending(Status.FAILED if number else Status.CANCELLED, LOST, "its supervisor died between two attempts")
         if stop is not None:
@@ -121,7 +126,8 @@ def end_undriven(database: Connection, run_id: str, me: str, moment: Moment) -> 
     policy, length_s = rules_of(name, rules), max(0.0, moment.wall - started_wall)
     above = tuple(json.loads(parents))
     run = Asking(me, run_id, session, policy, number, None, above, None, started_wall, length_s, None, False, 0)
-    end_run(database, run, Ending(Status.CANCELLED, "broken", "nobody carried it out any more"), None, moment)
+    run = run._replace(is_tick=adopting.is_tick(database, run_id))
+    end_run(database, run, Ending(Status.CANCELLED, BROKEN, "nobody carried it out any more"), None, moment)
     return True
 
 
@@ -138,6 +144,11 @@ def in_the_way(database: Connection, owner: str) -> list[tuple[int, str, str | N
     ).fetchall()
 
 
+def has_anything(database: Connection, owner: str) -> bool:
+    """Tell whether an owner has what others may wait for: a run in no attempt, or a tick that is not started."""
+    return open_ticks.has_open(database, owner) or bool(in_the_way(database, owner))
+
+
 def pass_by(database: Connection, owner: str, judged_at: float, me: str, moment: Moment) -> int:
     """Take place and permit from the runs of a silent owner that are in no attempt: when it wakes, they ask anew.
 
@@ -145,6 +156,7 @@ def pass_by(database: Connection, owner: str, judged_at: float, me: str, moment:
     """
     if is_heard(database, owner, judged_at):
         return 0
+    open_ticks.let_go(database, owner)
     rows = in_the_way(database, owner)
     for seq, session, stop, started_wall in rows:
         give_up(database, session, me, seq, "waiting" if stop is None else "ended")
@@ -174,7 +186,7 @@ def end_lost(  # noqa: PLR0913, PLR0917 - all that a verdict needs
     if is_heard(database, owner, judged_at):
         return None
     row = database.execute(
-        "SELECT runs.seq, runs.policy, rules, generation, trial, retries_below, parents, deadline_at,"
+        "SELECT runs.seq, runs.id, runs.policy, rules, generation, trial, retries_below, parents, deadline_at,"
         " runs.started_wall, stop FROM attempts JOIN runs ON runs.seq = attempts.run"
         " JOIN policies ON hash = policy_hash"
         " WHERE fence = ? AND outcome IS NULL",
@@ -182,12 +194,13 @@ def end_lost(  # noqa: PLR0913, PLR0917 - all that a verdict needs
     ).fetchone()
     if row is None:
         return None
-    seq, name, rules, generation, trial, retries_below, parents_text, deadline_at, started_wall, stop = row
+    seq, run_id, name, rules, generation, trial, retries_below, parents_text, deadline_at, started_wall, stop = row
     stopped = None if stop in {None, LOST} or failed is None else Reason(stop)
     if stopped is not None and failed is not None and failed.kind is Kind.LOST:  # somebody has wanted that
         failed = failed._replace(kind=Kind.CANCELLED)
-    # Whoever called for it is gone too: nobody would carry a retry out.
-    policy = replace(rules_of(name, rules), on_lost=OnLost.GIVE_UP)
+    policy, is_tick = rules_of(name, rules), adopting.is_tick(database, run_id)
+    if not is_tick:  # whoever called for it is gone too: nobody would carry a retry out
+        policy = replace(policy, on_lost=OnLost.GIVE_UP)
     parents = tuple(json.loads(parents_text))
     before = ledger.read_ledger(database, lost.session, host)
     above = retries_left_above(database, parents)
@@ -196,6 +209,12 @@ def end_lost(  # noqa: PLR0913, PLR0917 - all that a verdict needs
     after, verdict = decide(case, before, host, moment.at, moment.draw)
     write_ledger(database, lost.session, before, after, host)
     end_attempt(database, lost.fence, me, failed, receipt, verdict, why(case, before, after, moment), moment)
+    if isinstance(verdict, Retry):
+        charge_parents(database, parents, 1)
+        adopting.leave_retry(database, lost.session, seq, me, verdict.tokens)
+        return LostEnd(failed, Changed(before.breaker, after.breaker))
+    if is_tick and failed is None:
+        ticks.note_succeeded(database, run_id, moment.wall)
     ending = _ending_of(failed, receipt, stopped)
     if isinstance(receipt, Unknown):
         # The work of a silent process itself may live as long as that does; a tree is asked for by itself.

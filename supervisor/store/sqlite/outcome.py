@@ -11,7 +11,7 @@ from policies.verdict import Case, GiveUp, Ledger, Reason, Retry, Verdict, decid
 from supervisor.credentials import hidden
 from supervisor.report import failure_json, receipt_json
 from supervisor.store.contract import Ending, Standing
-from supervisor.store.sqlite import ledger
+from supervisor.store.sqlite import ledger, ticks
 from supervisor.store.sqlite.admission import tell_next
 from supervisor.store.sqlite.asking import Asking, Changed, Connection, Ended, Moment, Recorded
 from supervisor.store.sqlite.rows import breaker_of, breaker_text, ending_columns, tokens_of, verdict_of, verdict_text
@@ -97,6 +97,8 @@ def record_attempt(database: Connection, run: Asking, ended: Ended, moment: Mome
         _quarantine(database, run, standing, receipt, moment)
     ending = None if isinstance(verdict, Retry) else standing.ending_of(verdict, failed)
     _leave_attempt(database, run, over.seq, verdict, ending)
+    if run.is_tick and failed is None:
+        ticks.note_succeeded(database, run.run_id, moment.wall)
     if after.breaker is not before.breaker or isinstance(receipt, Unknown):
         ledger.tell(database, run.session, "changed", run.owner)
     return _recorded(verdict, before.breaker, after.breaker, receipt)

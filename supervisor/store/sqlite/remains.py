@@ -43,7 +43,7 @@ class Remains:
     async def pass_by(self, owner: Owner) -> int:
         """Take place and permit from the runs of a silent owner that are in no attempt; return of how many."""
         store, database = self._store, self._store.database
-        if not await database.read(lost.in_the_way, owner.id):  # mostly: nobody waits for a writer for that
+        if not await database.read(lost.has_anything, owner.id):  # mostly: nobody waits for a writer for that
             return 0
         passed = await database.run(lost.pass_by, owner.id, owner.renewed_at, store.owner, store.moment())
         store.watching.wake_all()

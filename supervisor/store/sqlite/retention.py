@@ -15,6 +15,7 @@ from supervisor.store.forgetting import FORGET_AFTER_S
 from supervisor.store.sqlite.asking import Connection
 from supervisor.store.sqlite.database import Database
 from supervisor.store.sqlite.rows import breaker_of, breaker_text
+from supervisor.store.sqlite.ticks import forget_ticks
 from supervisor.tasks import start_plain
 
 if TYPE_CHECKING:
@@ -53,10 +54,17 @@ class Retention:
         if self._ended:
             await self._forget(_MOST_BATCHES_AT_CLOSE)
 
+    async def forget_ticks(self) -> None:
+        """Forget old ticks of jobs, a batch at a time. Raises StoreUnavailable."""
+        store = self._store
+        while await store.database.run(forget_ticks, *self._keep, store.clock.wall(), BATCH) == BATCH:
+            pass
+
     async def _forget(self, batches: int | None) -> None:
         store, self._ended = self._store, 0
         try:
             await retain(store.database, *self._keep, store.clock.wall(), batches)
+            await self.forget_ticks()
             if await store.database.run(claim_sweep, store.clock.wall()):
                 await _forget_sessions(store.database, store.clock.boottime())
                 wanted = await store.database.read(wanted_lives)

@@ -81,6 +81,21 @@ CREATE TABLE news(seq INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL, 
 
 CREATE TABLE policies(hash TEXT PRIMARY KEY, name TEXT NOT NULL, rules TEXT NOT NULL) WITHOUT ROWID;
 
+-- A job of the settings. decided_wall: each tick up to there is in the ledger; overdue_wall: when that was told.
+CREATE TABLE jobs(
+    name TEXT PRIMARY KEY, schedule TEXT NOT NULL, known_wall REAL NOT NULL, decided_wall REAL NOT NULL,
+    paused_wall REAL, succeeded_wall REAL, succeeded_tick REAL, overdue_wall REAL
+) WITHOUT ROWID;
+
+-- The ledger: each due tick, by the moment of its schedule. `outcome`: started | skipped | expired; NULL: its run has
+-- begun no attempt yet, in the hands of `owner`. first_wall: an expired one stands for all from there on, uncounted.
+CREATE TABLE ticks(
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT NOT NULL, tick_wall REAL NOT NULL, first_wall REAL,
+    outcome TEXT, reason TEXT, run_id TEXT, owner TEXT, found_wall REAL NOT NULL, UNIQUE(job, tick_wall)
+);
+CREATE INDEX ticks_open ON ticks(owner) WHERE outcome IS NULL;
+CREATE INDEX ticks_of_run ON ticks(run_id) WHERE run_id IS NOT NULL;
+
 -- When a session and kind was last told of, by itself or in a summary; so many more have come since.
 CREATE TABLE alerts_sent(
     session TEXT NOT NULL, kind TEXT NOT NULL, sent_at REAL NOT NULL, repeats INTEGER NOT NULL,

@@ -65,6 +65,7 @@ class SqliteStore:
         self._life: Life | None = None
         self.owner = ""
         self.standing: dict[str, Standing] = {}
+        self.adopted: set[str] = set()  # from the row that says so until `go_on`
         self._came: dict[str, tuple[int, int]] = {}  # the places of runs that wait and do not stand in line yet
         self._begun: dict[str, Began] = {}  # attempts that began as their runs arrived, until `begin` asks for them
         self.on_begin: Callable[[], None] | None = None
@@ -98,6 +99,9 @@ class SqliteStore:
         self.watching = Watching(self, newest)
         self._late = LateEnds(self)
 
+    def change_host(self, host: Bucket | None) -> None:
+        self.host = host
+
     async def close(self) -> None:
         await self.watching.close()
         await self._late.close()
@@ -115,6 +119,18 @@ class SqliteStore:
     def moment(self) -> Moment:
         """Return now, as transactions want it."""
         return Moment(self.clock.boottime(), self.clock.wall(), self.clock.draw)
+
+    def ends_later(self, run_id: str) -> bool:
+        """Tell whether the end of a run is not written yet: under its id nothing may begin before that."""
+        return self._late.has(run_id)
+
+    def go_on(self, run: Standing) -> None:
+        """Take note of a run that was adopted: it is under way, though it asks for nothing before its retry is due."""
+        self.standing[run.run_id] = run
+        self.adopted.discard(run.run_id)
+        self.watching.begin()
+        if self.on_begin is not None:
+            self.on_begin()
 
     def ahead_s(self) -> float:
         """Return by how much the store's clock is ahead of the loop's."""
@@ -257,6 +273,10 @@ class SqliteStore:
         self._over(run)
         self._heed(run, receipt, recorded)
 
+    async def forget_ticks(self) -> None:
+        """Forget old ticks of jobs: many end without a run. Raises StoreUnavailable."""
+        await self._retention.forget_ticks()
+
     async def end_undriven(self, run_id: str) -> None:
         """End a run of ours that nobody carries out: one of its calls had happened, though it was told it failed."""
         if await self.database.run(lost.end_undriven, run_id, self.owner, self.moment()):
@@ -271,7 +291,7 @@ class SqliteStore:
 
     # --- the host's slots
 
-    async def slot(self, run: Standing, slots: int, rank: int, until: float | None) -> bool:
+    async def slot(self, run: Standing, slots: Callable[[], int], rank: int, until: float | None) -> bool:
         return await waits.for_slot(self, run, slots, rank, until)
 
     async def give_slot(self, run: Standing) -> None:

@@ -1,5 +1,6 @@
 """Who waits, and for what: a turn in line, a slot of the host, a breaker that moves. Each asks again at every news."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from policies.breaker import State
@@ -36,12 +37,14 @@ async def for_turn(
                 return Refused(Refusal.WAIT_OVER, f"its turn did not come within {run.policy.gate.wait_s:g} s")
 
 
-async def for_slot(store: "SqliteStore", run: Standing, slots: int, rank: int, until: float | None) -> bool:
+async def for_slot(
+    store: "SqliteStore", run: Standing, slots: Callable[[], int], rank: int, until: float | None
+) -> bool:
     """Wait in the host's line; see `Store.slot`."""
     with store.watching.in_line(ledger.HOST, store.watching.next_place(rank)) as place:
         while True:
             woken = place.next_news()
-            if await store.database.run(hosting.take_slot, store.asking(run), slots, rank):
+            if await store.database.run(hosting.take_slot, store.asking(run), slots(), rank):
                 return True
             if not await wait_until(woken, until):
                 return False

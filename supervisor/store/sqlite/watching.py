@@ -189,7 +189,7 @@ class Watching:
         ours = await store.database.run(owners.renew, store.owner, store.moment())
         self._renewed_at = now
         for run_id in ours:
-            if run_id not in store.standing:
+            if run_id not in store.standing and run_id not in store.adopted:
                 await store.end_undriven(run_id)
 
     async def _hear(self) -> None:

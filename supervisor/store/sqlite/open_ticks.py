@@ -1,0 +1,74 @@
+"""Ticks that are open: found, and neither started nor skipped yet. Whose they are, and who starts them now."""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from policies.catch_up import starts_again
+from supervisor.store.sqlite.asking import Connection
+from supervisor.store.sqlite.ticks import Asked, Claimed
+
+_LEFT: Final = "FROM ticks WHERE outcome IS NULL AND (owner IS NULL OR owner NOT IN (SELECT id FROM owners))"
+_TO_TAKE_OVER: Final = (
+    "SELECT job, tick_wall, run_id, (SELECT max(tick_wall) FROM ticks AS others WHERE others.job = ticks.job) "  # noqa: S608
+    + _LEFT
+    + " ORDER BY tick_wall"
+)
+
+
+def is_open(database: Connection, run_id: str, owner: str) -> bool:
+    """Tell whether the tick of a run is open in the hands of an owner."""
+    row = database.execute("SELECT owner FROM ticks WHERE run_id = ? AND outcome IS NULL", (run_id,)).fetchone()
+    return row is not None and row[0] == owner
+
+
+def is_undecided(database: Connection, run_id: str) -> bool:
+    """Tell whether the tick of a run is open, in whose hands soever."""
+    return (
+        database.execute("SELECT 1 FROM ticks WHERE run_id = ? AND outcome IS NULL", (run_id,)).fetchone() is not None
+    )
+
+
+def has_open(database: Connection, owner: str) -> bool:
+    """Tell whether a tick is open in the hands of an owner."""
+    row = database.execute("SELECT 1 FROM ticks WHERE outcome IS NULL AND owner = ? LIMIT 1", (owner,)).fetchone()
+    return row is not None
+
+
+def let_go(database: Connection, owner: str) -> None:
+    """Take what is open out of the hands of an owner that is silent."""
+    database.execute("UPDATE ticks SET owner = NULL WHERE outcome IS NULL AND owner = ?", (owner,))
+
+
+def anything_open(database: Connection) -> bool:
+    """Tell whether a tick is open in the hands of nobody who is there."""
+    return database.execute(f"SELECT 1 {_LEFT} LIMIT 1").fetchone() is not None
+
+
+def take_over(
+    database: Connection, jobs: Sequence[Asked], me: str, wall: float, carried: Collection[str] = ()
+) -> list[Claimed]:
+    """Take what is open in nobody's hands, or in those of a process that is gone; return what is to be started here.
+
+    Left alone are the runs that are `carried` out here: they were taken from us while we stood still, and know it soon.
+    """
+    rows = database.execute(_TO_TAKE_OVER).fetchall()
+    if not rows:
+        return []
+    by_name = {job.name: job for job in jobs}
+    taken = []
+    for name, tick, run_id, newest in rows:
+        job = by_name.get(name)
+        if run_id in carried:
+            continue
+        if job is None:
+            _end_open(database, run_id, "skipped", "removed")
+        elif starts_again(tick, newest, wall - job.offset_s, job.catch_up):
+            database.execute("UPDATE ticks SET owner = ? WHERE run_id = ?", (me, run_id))
+            taken.append(Claimed(name, tick, run_id, late=True))
+        else:
+            _end_open(database, run_id, "expired", None)
+    return taken
+
+
+def _end_open(database: Connection, run_id: str, outcome: str, reason: str | None) -> None:
+    database.execute("UPDATE ticks SET outcome = ?, reason = ? WHERE run_id = ?", (outcome, reason, run_id))
