@@ -1,0 +1,81 @@
+"""The ledger of ticks in the store, as its dispatcher asks for it. Each call is one transaction."""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from supervisor.settings.values import Job
+from supervisor.steps.running import Running
+from supervisor.store.sqlite import adopting, open_ticks, ticks
+from supervisor.store.sqlite.adopting import Adopted
+from supervisor.store.sqlite.store import SqliteStore
+from supervisor.store.sqlite.ticks import Asked, Claimed, JobState
+
+
+class TickLedger:
+    """What every `turnkeeper serve` on one state shares. Raises StoreUnavailable."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+
+    async def sync(self, jobs: Iterable[Job]) -> dict[str, JobState]:
+        """Take note of the jobs that there are; return what is remembered of each."""
+        return await self._store.database.run(ticks.sync, _asked(jobs), self._store.clock.wall())
+
+    async def states(self) -> dict[str, JobState]:
+        """Return what is remembered of each job."""
+        return await self._store.database.read(ticks.states)
+
+    async def claim(self, jobs: Iterable[Job]) -> list[Claimed]:
+        """Find the due ticks of jobs that nobody has found yet; return those to start here."""
+        store = self._store
+        return await store.database.run(ticks.claim, _asked(jobs), store.owner, store.clock.wall())
+
+    async def take_over(self, jobs: Iterable[Job], carried: Collection[str]) -> list[Claimed]:
+        """Take the ticks that their finder has not started, and cannot any more; none of those `carried` out here."""
+        store = self._store
+        if not await store.database.read(open_ticks.anything_open):  # mostly: no writer is made to wait for that
+            return []
+        return await store.database.run(open_ticks.take_over, _asked(jobs), store.owner, store.clock.wall(), carried)
+
+    async def adopt(self, jobs: Iterable[Job], carried: Collection[str]) -> list[Adopted]:
+        """Take the runs whose retry is in nobody's hands; none of those `carried` out here. `go_on` must follow."""
+        store = self._store
+        if not await store.database.read(adopting.anything_left):
+            return []
+        hashes: Mapping[str, str] = {job.name: job.policy.hash for job in jobs}
+        adopted = await store.database.run(adopting.adopt, hashes, store.owner, store.moment(), carried)
+        store.adopted.update(run.run_id for run in adopted)
+        return adopted
+
+    def go_on(self, run: Running) -> None:
+        """Have an adopted run be one that is carried out here."""
+        self._store.go_on(run)
+
+    def ahead_s(self) -> float:
+        """Return by how much the clock of the store, which `Adopted` is told by, is ahead of the loop's."""
+        return self._store.ahead_s()
+
+    def may_ask_again(self, run_id: str) -> bool:
+        """Tell whether a run that the store did not let begin has ended there."""
+        return not self._store.ends_later(run_id)
+
+    async def give_up(self, reasons: Mapping[str, str]) -> None:
+        """End the ticks of these runs, which nobody will start, each with its reason; those that are open, and ours."""
+        await self._store.database.run(ticks.give_up, reasons, self._store.owner)
+
+    async def forget(self) -> None:
+        """Forget old ticks, as runs are forgotten."""
+        await self._store.forget_ticks()
+
+    async def claim_overdue(self, name: str, succeeded: float | None) -> bool:
+        """Note that a job is told to be overdue; tell whether nobody else has told it."""
+        store = self._store
+        return await store.database.run(ticks.claim_overdue, name, succeeded, store.clock.wall())
+
+
+def asked(job: Job) -> Asked:
+    """Return a job as the ledger is asked about it."""
+    return Asked(job.name, job.schedule, job.schedule_text, job.offset_s, job.catch_up)
+
+
+def _asked(jobs: Iterable[Job]) -> list[Asked]:
+    return [asked(job) for job in jobs]
