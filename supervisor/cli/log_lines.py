@@ -77,13 +77,22 @@ class LogLines(logging.Handler):
         else:
             (self._json.warning if bad else self._json.info)(**log.fields_of(event))
 
+    def note(self, message: str) -> None:
+        """Log what goes on beside the runs."""
+        if not self._quiet:
+            self._say(message, "note")
+
     def warn(self, message: str) -> None:
         """Log what went wrong beside the run."""
+        self._say(message, "warning")
+
+    def _say(self, message: str, what: str) -> None:
         if self._json is None:
             self._write(f"turnkeeper: {self._log.one_line(message)}")
         else:
             at = iso_utc(SystemClock().wall())
-            self._json.warning("warning", at=at, session=self._session, message=message)
+            log = self._json.warning if what == "warning" else self._json.info
+            log(what, at=at, session=self._session, message=message)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.warn(record.getMessage())

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from supervisor.cli import check, locks, operate, run, runs, status
+from supervisor.cli import check, jobs, locks, operate, run, runs, serve, status
 from supervisor.cli.exit_status import ExitStatus
 from supervisor.cli.next import next_times
 from supervisor.cli.report_file import CannotCreate
@@ -38,6 +38,8 @@ def app() -> None:
 
 for command in (
     run.run,
+    serve.serve,
+    jobs.jobs,
     status.status,
     runs.runs,
     runs.show,

@@ -6,18 +6,15 @@ moves the moments that are written there, and whoever ends a dead process's run 
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from supervisor.cli.exit_status import ExitStatus
-from supervisor.cli.shared_state import must_be_a_session, note, print_json, say, shared_options, shared_state
+from supervisor.cli.shared_state import must_be_a_session, note, opened, print_json, say, shared_options, shared_state
 
 if TYPE_CHECKING:
-    from supervisor.settings.values import Settings
     from supervisor.store.sqlite.operate import Stands
-    from supervisor.store.sqlite.store import SqliteStore
 
 all_option = click.option("--all", "every", is_flag=True, help="Every session, also those that are not known yet.")
 
@@ -40,7 +37,7 @@ def reset(session: str, settings: str | None, state: str | None, *, as_json: boo
         await store.reset(session)
         return stood
 
-    _tell_reset(session, asyncio.run(_opened(found, store, act)), as_json=as_json)
+    _tell_reset(session, asyncio.run(opened(found, store, act)), as_json=as_json)
     return ExitStatus.OK
 
 
@@ -103,7 +100,7 @@ def pause(
             say(f"{_named(key)} {'are' if every else 'is'} paused: nothing new starts until `turnkeeper resume`")
         return was_paused, await stop_runs(store, key, Reason.PAUSED) if now else Stopped([], [])
 
-    was_paused, stopped = asyncio.run(_opened(found, store, act))
+    was_paused, stopped = asyncio.run(opened(found, store, act))
     if stopped.is_interrupted:
         return _interrupted(key)
     if not as_json:
@@ -130,7 +127,7 @@ def resume(session: str | None, settings: str | None, state: str | None, *, ever
         was_paused = await store.database.run(operate.resume, key, store.owner)
         return was_paused, await store.database.read(operate.paused)
 
-    was_paused, paused = asyncio.run(_opened(found, store, act))
+    was_paused, paused = asyncio.run(opened(found, store, act))
     if as_json:
         print_json([{"session": session, "was_paused": was_paused, "still_paused": [one or "--all" for one in paused]}])
         return ExitStatus.OK
@@ -160,7 +157,7 @@ def stop(session: str, settings: str | None, state: str | None, *, as_json: bool
     found, store = shared_state(settings, state)
     if not is_there(store.path):
         return _nothing(session, as_json=as_json)
-    stopped = asyncio.run(_opened(found, store, lambda: stop_runs(store, session, Reason.STOPPED)))
+    stopped = asyncio.run(opened(found, store, lambda: stop_runs(store, session, Reason.STOPPED)))
     if stopped.is_interrupted:
         return _interrupted(session)
     if as_json:
@@ -195,15 +192,3 @@ def _interrupted(session: str) -> int:
     whose = f"the runs of {_named(session)}" if session else "all runs"
     note(f"{whose} were told to end, and go on being stopped without this command: `turnkeeper status` shows them")
     return ExitStatus.INTERRUPTED
-
-
-async def _opened(settings: "Settings", store: "SqliteStore", act: "Callable[[], Awaitable[Any]]") -> Any:
-    """Do something while the store is open."""
-    from supervisor.clock import SystemClock
-    from supervisor.events import Events
-
-    await store.open(SystemClock(), Events(), settings.limits.retries)
-    try:
-        return await act()
-    finally:
-        await store.close()

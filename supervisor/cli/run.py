@@ -13,10 +13,12 @@ from supervisor.cli.report_file import ReportFile
 from supervisor.cli.state import state_option, store_of
 
 if TYPE_CHECKING:
+    from policies.policy import Policy
     from supervisor.report import RunReport
     from supervisor.settings.values import Settings
     from supervisor.store.contract import Store
     from supervisor.supervisor import Supervisor
+    from supervisor.work.command import Command
     from supervisor.work.nesting import OuterRun
 
 _STOPPED_BY: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -62,7 +64,7 @@ def run(  # noqa: PLR0913, PLR0917 - the options
     """
     from supervisor.settings.load import load_settings
 
-    _open_what_is_closed()
+    open_what_is_closed()
     if not command[0]:
         raise click.UsageError("a command needs a program to run: the first of its arguments is empty")
     if lock == "":
@@ -71,12 +73,14 @@ def run(  # noqa: PLR0913, PLR0917 - the options
     _check(found, session, policy)
     store = store_of(found, state)
     lines = LogLines(LogFormat(log), session, quiet=quiet, refusals_are_fine=on_refused == 0)
+    from supervisor.work.command import Command
+
     with ReportFile(report) as to:
-        one = _Run(command, session, policy, lock, found, store, lines)
-        return asyncio.run(one.to_its_end(to, on_refused))
+        one = OneRun(Command(command, stdin=0, stdout=1, stderr=2), session, policy, lock, found, store, lines)
+        return asyncio.run(one.to_its_end(to, on_refused=on_refused))
 
 
-def _open_what_is_closed() -> None:
+def open_what_is_closed() -> None:
     """Have something stand at descriptors 0 to 2: else what is opened next gets their numbers, and the command that."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
@@ -93,40 +97,39 @@ def _check(settings: "Settings", session: str, policy: str) -> None:
         raise click.UsageError(str(error)) from None
 
 
-class _Run:
+class OneRun:
     """One run, and the signals that end it."""
 
     def __init__(
         self,
-        argv: tuple[str, ...],
+        command: "Command",
         session: str,
-        policy: str,
+        policy: "str | Policy",
         lock: str | None,
         settings: "Settings",
         store: "Store",
         log: LogLines,
     ) -> None:
         from supervisor.supervisor import Supervisor  # before the loop is there: Ctrl-C while it is loaded ends all
-        from supervisor.work.command import Command
 
         self._make_supervisor = Supervisor
-        self._command = Command(argv, stdin=0, stdout=1, stderr=2)
+        self._command = command
         self._session, self._policy, self._lock, self._settings = session, policy, lock, settings
         self._store = store
         self._log = log
         self._stopped_by: int | None = None
 
-    async def to_its_end(self, to: ReportFile, on_refused: int) -> int:
-        """Return the exit status."""
+    async def to_its_end(self, *to: ReportFile, on_refused: int) -> int:
+        """Return the exit status, once it is told to each of these files how it went."""
         async with self._log:
             for warning in self._settings.warnings:
                 self._log.warn(warning)
             report = await self._supervised()
             status = exit_status(report, on_refused, self._stopped_by)
-            trouble = await to.write(report)
-            if trouble:
-                self._log.warn(trouble)
-                status = status or ExitStatus.IO
+            for file in to:
+                if trouble := await file.write(report):
+                    self._log.warn(trouble)
+                    status = status or ExitStatus.IO
             return status
 
     async def _supervised(self) -> "RunReport":

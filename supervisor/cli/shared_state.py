@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -29,16 +29,21 @@ def shared_options(command: Command) -> Command:
 
 def shared_state(settings: str | None, state: str | None) -> "tuple[Settings, SqliteStore]":
     """Return the settings, and the store that they or `--state` mean: one that other processes see."""
+    found = _settings(settings, state)
+    return found, shared_store(found, state)
+
+
+def shared_store(settings: "Settings", state: str | None) -> "SqliteStore":
+    """Return the store that the settings or `--state` mean; raises a usage error for one that no other process sees."""
     from supervisor.store.sqlite.store import SqliteStore
 
-    found = _settings(settings, state)
-    store = store_of(found, state)
+    store = store_of(settings, state)
     if not isinstance(store, SqliteStore):
-        who = "--state memory" if state is not None else f'[state] url = "memory" in {found.source}'
+        who = "--state memory" if state is not None else f'[state] url = "memory" in {settings.source}'
         raise click.UsageError(
             f"{who}: such a state is seen by no other process, and is gone with its own; name another one with --state"
         )
-    return found, store
+    return store
 
 
 def _settings(settings: str | None, state: str | None) -> "Settings":
@@ -86,3 +91,15 @@ def note(message: str) -> None:
     from supervisor.log import one_line
 
     print(f"turnkeeper: {one_line(message)}", file=sys.stderr)
+
+
+async def opened(settings: "Settings", store: "SqliteStore", act: Callable[[], Awaitable[Any]]) -> Any:
+    """Do something while the store is open."""
+    from supervisor.clock import SystemClock
+    from supervisor.events import Events
+
+    await store.open(SystemClock(), Events(), settings.limits.retries)
+    try:
+        return await act()
+    finally:
+        await store.close()

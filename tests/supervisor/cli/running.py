@@ -102,6 +102,16 @@ class Turnkeeper:
         )
         return Ended(ended.returncode, ended.stdout, ended.stderr.decode())
 
+    def begin(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """Start `turnkeeper` with these arguments, and no other."""
+        argv = [sys.executable, "-m", "supervisor.cli.main", *arguments]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
+            argv, cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe
+        )
+        self._started.append(process)
+        return process
+
     @property
     def report(self) -> dict[str, Any]:
         """What the last run reported."""
