@@ -28,6 +28,7 @@ def test_there_is_an_example_for_each_thing_that_the_readme_shows() -> None:
         "flaky_command.py",
         "hanging_tree.py",
         "http_429.py",
+        "jobs.py",
         "subagents.py",
     ]
 

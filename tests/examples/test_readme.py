@@ -9,6 +9,7 @@ import pytest
 
 from policies.failure import Kind
 from supervisor.settings.read import read_settings
+from supervisor.settings.units import parse_duration
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -49,6 +50,26 @@ def test_the_line_about_side_effects_does_what_it_says(tmp_path: Path) -> None:
     assert policy.effect(Kind.OVERLOADED).retried
 
 
+def test_the_settings_that_it_shows_are_right_and_the_job_has_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("\n".join(blocks("toml")))
+    settings = read_settings(file, environ={})
+    [job] = settings.jobs
+    assert job.policy.attempt.timeout_s == 1200.0
+    assert not job.policy.effect(Kind.TIMEOUT).retried
+    assert settings.policies["cron"].effect(Kind.TIMEOUT).retried
+
+
+def test_the_service_gives_serve_the_time_to_end_and_kills_no_warden() -> None:
+    [unit] = blocks("ini")
+    keys = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line)
+    assert (keys["Type"], keys["KillMode"]) == ("notify", "mixed")
+    settings = read_settings(ROOT / "settings.toml", environ={})
+    longest_grace_s = max(policy.attempt.grace_s for policy in settings.policies.values())
+    assert parse_duration(keys["TimeoutStopSec"].replace("min", "m")) > settings.serve.drain_s + 2 * longest_grace_s
+    assert parse_duration(keys["WatchdogSec"]) >= 10.0
+
+
 def test_every_file_that_the_papers_link_to_is_there() -> None:
     for paper in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"):
         for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / paper).read_text(encoding="utf-8")):
@@ -72,6 +93,8 @@ def test_each_command_that_the_readme_names_exists(tmp_path: Path, capsys: pytes
         "check",
         "schema",
         "next",
+        "serve",
+        "jobs",
     }
     for name in named:
         assert main([name, "--help"]) == 0
