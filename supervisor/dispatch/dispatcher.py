@@ -174,11 +174,11 @@ class Dispatcher:
         wall = self._clock.wall()
         jobs = self._timetable.take_due(wall)
         while jobs and not self._draining:
-            some = jobs[:CLAIMED_AT_ONCE]
+            some = [job for job in jobs[:CLAIMED_AT_ONCE] if self._jobs.get(job.name) is job]  # others are gone by now
             try:
                 claimed = await self._ledger.claim(some)
             except StoreUnavailable:
-                self._timetable.look_again(jobs, wall)
+                self._timetable.look_again(jobs)
                 raise
             self._start_all(claimed, {job.name: job for job in some})
             del jobs[:CLAIMED_AT_ONCE]
@@ -189,8 +189,12 @@ class Dispatcher:
             await self._ledger.give_up(given_up)
             for run_id in given_up:
                 del self._given_up[run_id]
+        if self._draining:  # meanwhile: what is left is for whoever comes next
+            return
         jobs = self._jobs  # others may be set while the store is asked
-        self._start_all(await self._ledger.take_over(jobs.values(), self._carried), jobs)
+        self._start_all(await self._ledger.take_over(jobs.values(), self._carried | self._given_up.keys()), jobs)
+        if self._draining:
+            return
         for adopted in await self._ledger.adopt(jobs.values(), self._carried):
             self._carried.add(adopted.run_id)
             self._start(self._go_on(jobs[adopted.job], adopted))
@@ -208,7 +212,7 @@ class Dispatcher:
                 self._missed[tick.job].append(tick)
             else:  # those that were missed go one after the other
                 self._missed[tick.job] = deque((tick,))
-                self._start(self._catch_up(tick.job))
+                self._start(self._catch_up(tick.job, self._missed[tick.job]))
 
     def _start(self, carried: Coroutine[Any, Any, None]) -> None:
         task = start_plain(carried)
@@ -222,8 +226,7 @@ class Dispatcher:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a job's run was broken: %s: %s", type(error).__name__, error, exc_info=error)
 
-    async def _catch_up(self, name: str) -> None:
-        ticks = self._missed[name]
+    async def _catch_up(self, name: str, ticks: deque[Claimed]) -> None:
         try:
             while ticks and name in self._jobs and not self._draining:
                 await self._carry_out(self._jobs[name], ticks.popleft())

@@ -15,6 +15,7 @@ class Timetable:
         self._jobs: dict[str, Job] = {}
         self._due: dict[str, float] = {}  # what the heap says otherwise of a job is void
         self._heap: list[tuple[float, str]] = []
+        self._again: dict[str, None] = {}
         self._seen = 0.0
 
     def set(self, jobs: Iterable[Job], wall: float) -> None:
@@ -22,30 +23,28 @@ class Timetable:
         self._jobs = {job.name: job for job in jobs}
         self._due = dict.fromkeys(self._jobs, wall)
         self._heap = [(wall, name) for name in self._jobs]
+        self._again = {}
 
     def take_due(self, wall: float) -> list[Job]:
         """Return the jobs that are due; each is due again at its next moment."""
         if wall < self._seen - _SET_BACK_S:  # the clock was set back: all that was worked out from it is void
             self.set(self._jobs.values(), wall)
         self._seen = wall
-        found = []
+        found, self._again = dict.fromkeys(self._again), {}
         while self._heap and self._heap[0][0] <= wall:
             at, name = heapq.heappop(self._heap)
             if self._due.get(name) != at:
                 continue
-            job = self._jobs[name]
-            found.append(job)
-            if (after := next_moment(job, wall)) is None:
+            found[name] = None
+            if (after := next_moment(self._jobs[name], wall)) is None:
                 del self._due[name]
             else:
                 self._push(name, after)
-        return found
+        return [self._jobs[name] for name in found]
 
-    def look_again(self, jobs: Iterable[Job], wall: float) -> None:
+    def look_again(self, jobs: Iterable[Job]) -> None:
         """These could not be asked for: they are still due, if they are still there."""
-        for job in jobs:
-            if job.name in self._jobs:
-                self._push(job.name, wall)
+        self._again.update(dict.fromkeys(job.name for job in jobs if job.name in self._jobs))
 
     def _push(self, name: str, at: float) -> None:
         if self._due.get(name) != at:
@@ -54,6 +53,8 @@ class Timetable:
 
     def next_wall(self) -> float | None:
         """Return when the next job is due; None: none ever is."""
+        if self._again:
+            return self._seen
         return self._heap[0][0] if self._heap else None
 
 

@@ -77,6 +77,12 @@ def _follow_the_boot(database: Connection, boot_id: str, moment: Moment) -> None
             at = min(moment.at, spent_at + by)
             database.execute("UPDATE sessions SET breaker = ?, spent_at = ? WHERE session = ?", (text, at, session))
         database.execute("UPDATE runs SET deadline_at = deadline_at + ? WHERE state <> 'ended'", (by,))
+        database.execute(  # when a retry is due that somebody may adopt
+            "UPDATE attempts SET verdict = json_set(verdict, '$.at', json_extract(verdict, '$.at') + ?)"
+            " WHERE json_extract(verdict, '$.action') = 'retry'"
+            " AND run IN (SELECT seq FROM runs WHERE state <> 'ended')",
+            (by,),
+        )
         began = "UPDATE attempts SET began_at = min(?, began_at + ?) WHERE outcome IS NULL"
         database.execute(began, (moment.at, by))
         for table, column in _PAST:

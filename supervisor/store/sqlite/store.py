@@ -284,9 +284,10 @@ class SqliteStore:
             self.watching.wake_all()
 
     def _over(self, run: Standing) -> None:
-        self._came.pop(run.run_id, None)
-        self._begun.pop(run.run_id, None)
-        self.standing.pop(run.run_id, None)
+        if self.standing.get(run.run_id) is run:  # another one may go on under its id: it was taken, and adopted
+            del self.standing[run.run_id]
+            self._came.pop(run.run_id, None)
+            self._begun.pop(run.run_id, None)
         self._retention.run_ended()
 
     # --- the host's slots

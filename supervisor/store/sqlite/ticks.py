@@ -263,12 +263,13 @@ def counts_since(database: Connection, since: float) -> dict[str, dict[str, int]
 
 
 def forget_ticks(database: Connection, keep_age_s: float | None, keep: int, wall: float, batch: int) -> int:
-    """Forget a batch of ticks that have ended, by age and number; return how many."""
+    """Forget a batch of ticks that have ended, with their runs, by age and number; return how many."""
     [newest] = database.execute("SELECT coalesce(max(seq), 0) FROM ticks").fetchone()
     oldest = -1.0 if keep_age_s is None else wall - keep_age_s
     cursor = database.execute(
-        "DELETE FROM ticks WHERE seq IN (SELECT seq FROM (SELECT * FROM ticks ORDER BY seq LIMIT ?)"
-        " WHERE outcome IS NOT NULL AND (seq <= ? OR tick_wall < ?))",
+        "DELETE FROM ticks WHERE seq IN (SELECT seq FROM (SELECT seq, tick_wall FROM ticks WHERE outcome IS NOT NULL"
+        " AND (run_id IS NULL OR run_id NOT IN (SELECT id FROM runs WHERE state <> 'ended')) ORDER BY seq LIMIT ?)"
+        " WHERE seq <= ? OR tick_wall < ?)",
         (batch, newest - keep, oldest),
     )
     return cursor.rowcount

@@ -186,10 +186,9 @@ def test_what_the_dead_have_left_open_is_taken_by_one(database: Connection) -> N
     lives(database, "two")
     sync(database, [asked()], WALL)
     [tick] = claim(database, [asked()], "dead", WALL + 60.0)
-    assert open_ticks.anything_open(database)
+    assert open_ticks.left(database, "two") == {tick.run_id}
     assert open_ticks.take_over(database, [asked()], "two", WALL + 90.0) == [tick._replace(late=True)]
-    assert not open_ticks.anything_open(database)
-    assert open_ticks.take_over(database, [asked()], "two", WALL + 90.0) == []
+    assert open_ticks.take_over(database, [asked()], "two", WALL + 90.0, {tick.run_id}) == []
     assert open_ticks.is_open(database, tick.run_id, "two")
 
 
@@ -297,3 +296,43 @@ def test_what_operators_see_has_the_newest_first_and_counts_by_outcome(database:
         (120.0, "expired", None),
     ]
     assert ticks.counts_since(database, WALL + 60.0) == {"job": {"started": 1, "expired": 1}}
+
+
+def test_a_tick_whose_run_is_not_over_is_not_forgotten(database: Connection) -> None:
+    sync(database, [asked()], WALL)
+    [tick] = claim(database, [asked()], "one", WALL + 60.0)
+    ticks.note_started(database, tick.run_id)
+    database.execute(
+        "INSERT INTO runs(id, session, owner, policy, policy_hash, state, attempts, parents, started_wall, arrived_at)"
+        " VALUES (?, 's', '', 'p', 'h', 'backoff', 4, '[]', 0, 0)",
+        (tick.run_id,),
+    )
+    assert ticks.forget_ticks(database, 1.0, 0, WALL + DAY_S, 10) == 0
+    database.execute("UPDATE runs SET state = 'ended'")
+    assert ticks.forget_ticks(database, 1.0, 0, WALL + DAY_S, 10) == 1
+
+
+def test_a_tick_that_is_open_hides_no_older_ones_from_the_retention(database: Connection) -> None:
+    sync(database, [asked("open"), asked()], WALL)
+    claim(database, [asked("open")], "one", WALL + 60.0)
+    for number in range(1, 6):
+        for tick in claim(database, [asked()], "one", WALL + 60.0 * number):
+            ticks.note_started(database, tick.run_id)
+    assert ticks.forget_ticks(database, 1.0, 1000, WALL + DAY_S, 3) == 3
+
+
+def test_a_retry_that_waits_is_due_as_soon_after_a_reboot(database: Connection) -> None:
+    """Its moment is of the clock of the old boot."""
+    owners.register(database, Owner("old", 1, "/alive/old", 0.0), "old boot", Moment(4_000_000.0, WALL, lambda: 0.0))
+    database.execute(
+        "INSERT INTO runs(id, session, owner, policy, policy_hash, state, attempts, parents, started_wall, arrived_at)"
+        " VALUES ('r', 's', '', 'p', 'h', 'backoff', 4, '[]', 0, 0)"
+    )
+    database.execute(
+        "INSERT INTO attempts(run, session, number, owner, generation, trial, elsewhere, began_at, started_wall,"
+        " outcome, verdict) VALUES (1, 's', 1, 'old', 0, 0, 0, 0, 0, 'failed',"
+        ' \'{"action": "retry", "at": 4000030.0, "delay_s": 30.0, "tokens": 1.0}\')'
+    )
+    owners.register(database, Owner("new", 1, "/alive/new", 0.0), "new boot", Moment(5.0, WALL + 10.0, lambda: 0.0))
+    [at] = database.execute("SELECT json_extract(verdict, '$.at') FROM attempts").fetchone()
+    assert at == pytest.approx(25.0)
