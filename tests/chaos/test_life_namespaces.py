@@ -13,7 +13,7 @@ from supervisor.lock.life_file import Death, LifeFile, RecordedOwner, owner_deat
 from tests.chaos.cgroups import new_cgroup
 from tests.chaos.namespaces import CONTAINER, ROOT, Enter, entering, kill_inside, line, needs_initial_namespace
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.once]
 
 CHILD = ROOT / "tests" / "supervisor" / "lock" / "life_child.py"
 

@@ -15,7 +15,7 @@ from supervisor.lock.session_lock import SystemLockFiles
 from supervisor.owner import gateway_visible
 from tests.chaos.namespaces import CONTAINER, Enter, entering, kill_inside, line, needs_initial_namespace
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.once]
 
 CHILD = Path(__file__).with_name("lock_child.py")
 

@@ -20,7 +20,7 @@ from supervisor.lock import session_lock
 from supervisor.lock.session_lock import LockWait, SystemLockFiles
 from supervisor.lock.survey import survey
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.once]
 
 CHILD = Path(__file__).with_name("lock_child.py")
 ROOT = CHILD.parents[2]

@@ -8,7 +8,7 @@ import pytest
 from tests.chaos.many import Many
 from tests.supervisor.tree.trees import until
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.processes, pytest.mark.once, pytest.mark.timeout(120)]
 
 
 @pytest.mark.parametrize("permits", [1, 3])

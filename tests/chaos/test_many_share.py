@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.many import Many
 from tests.supervisor.tree.trees import until
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.processes, pytest.mark.once, pytest.mark.timeout(120)]
 
 AT_ONCE = 'backoff = { strategy = "constant", base = "0s" }'
 ONE_ATTEMPT = "budget.attempts = 1"

@@ -19,7 +19,7 @@ from tests.chaos.state_files import APPLICATION, files, rows, state_of, stopped_
 from tests.supervisor.cli.running import Turnkeeper, sh
 from tests.supervisor.tree.trees import until
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.processes, pytest.mark.once, pytest.mark.timeout(90)]
 
 GO = sh("echo started; exit 0")
 

@@ -13,7 +13,7 @@ from tests.chaos.state_files import rows
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "10"))
 PROCESSES = 6
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(60 + ROUNDS)]
+pytestmark = [pytest.mark.processes, pytest.mark.once, pytest.mark.timeout(60 + ROUNDS)]
 
 
 @pytest.fixture

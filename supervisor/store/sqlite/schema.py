@@ -5,14 +5,20 @@ import sqlite3
 import stat
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 from typing import Final
 
+from supervisor.clock import SystemClock
 from supervisor.errors import StoreUnavailable
 from supervisor.state_folder import make_private
+from supervisor.store.sqlite.unavailable import is_busy
 
 VERSION: Final = 1
 APPLICATION: Final = 0x7475726E
 """`turn`: what `file` and the like know a database of ours by."""
+
+_SWITCH_S: Final = 5.0
+_PAUSE_S: Final = 0.01
 
 _TABLES: Final = """
 -- Moments `_at` are seconds of CLOCK_BOOTTIME, `_wall` seconds since 1970 for people.
@@ -135,7 +141,7 @@ def make_file(path: Path) -> None:
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Make the tables, or see that they are ours; raises sqlite3.Error, and StoreUnavailable for a stranger's file."""
     found = version(connection, path)
-    connection.execute("PRAGMA journal_mode = WAL")
+    _keep_a_log(connection)
     connection.execute("PRAGMA synchronous = NORMAL")
     if found == VERSION:
         return
@@ -152,6 +158,20 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         raise
+
+
+def _keep_a_log(connection: sqlite3.Connection) -> None:
+    """Switch a new file to WAL. Where others just open it too, SQLite may refuse that at once instead of waiting."""
+    clock = SystemClock()
+    until = clock.now() + _SWITCH_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or clock.now() >= until:
+                raise
+        Event().wait(_PAUSE_S)
 
 
 def version(connection: sqlite3.Connection, path: Path) -> int:

@@ -15,7 +15,7 @@ from supervisor.store.sqlite import ticks
 from tests.supervisor.cli.running import Ended, Turnkeeper
 from tests.supervisor.tree.trees import until
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.once]
 
 SETTINGS = """
 [policies.once]
