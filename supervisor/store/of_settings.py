@@ -16,6 +16,8 @@ def durable_store(state: State) -> SqliteStore:
 
 
 def path_of(state: State) -> Path:
-    """Return where that store's file is."""
+    """Return where that store's file is. More slashes than the three are meant as these, as in other programs' URLs."""
     url = state.url or "sqlite"
-    return Path(url.removeprefix(_WITH_PATH)) if url.startswith(_WITH_PATH) else state_folder() / "state.db"
+    if not url.startswith(_WITH_PATH):
+        return state_folder() / "state.db"
+    return Path("/" + url.removeprefix(_WITH_PATH).lstrip("/"))  # two in front stay two in a Path
