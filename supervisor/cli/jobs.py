@@ -1,7 +1,6 @@
 """`turnkeeper jobs`: how the jobs fare; `jobs run`, `jobs pause`, `jobs resume`, `jobs ticks`."""
 
 import asyncio
-import os
 from typing import TYPE_CHECKING
 
 import click
@@ -53,11 +52,12 @@ def run(
     run`. No tick of the ledger stands for it, but its success is one of the job's.
     """
     from supervisor.cli.run import OneRun, open_what_is_closed
-    from supervisor.dispatch.commands import command_of, with_whole_paths
+    from supervisor.dispatch.commands import command_of
+    from supervisor.settings.job_paths import with_whole_paths
 
     open_what_is_closed()
     found, store = shared_state(settings, state)
-    job = with_whole_paths(_job(found, name), os.getcwd())
+    job = with_whole_paths(_job(found, name), found)
     lines = LogLines(LogFormat(log), job.session, quiet=quiet, refusals_are_fine=False)
     output = None if as_json else (1, 2)
     command = command_of(job, stdin=0, stdout=output and output[0], stderr=output and output[1])

@@ -27,12 +27,14 @@ class LogFormat(StrEnum):
 
 class LogLines(logging.Handler):
     """The log of one run, to be entered in its loop. `quiet`: only what went wrong; a refusal is no such thing where
-    `refusals_are_fine`.
+    `refusals_are_fine`. `dated`: what is said beside the events has its time, as they have.
 
     The library's own warnings, on the logger `turnkeeper`, come here too.
     """
 
-    def __init__(self, form: LogFormat, session: str, *, quiet: bool, refusals_are_fine: bool) -> None:
+    def __init__(
+        self, form: LogFormat, session: str, *, quiet: bool, refusals_are_fine: bool, dated: bool = False
+    ) -> None:
         super().__init__(logging.WARNING)
         from supervisor import log  # now: there may be no descriptor to load it with when there is something to say
 
@@ -40,7 +42,7 @@ class LogLines(logging.Handler):
         self._session = session
         self._refusals_are_fine = refusals_are_fine
         self._form = form
-        self._quiet = quiet
+        self._quiet, self._dated = quiet, dated
         self._unwritten = bytearray()
         self._dropped = 0
         self._json = _json_logger(self._write) if form is LogFormat.JSON else None
@@ -87,10 +89,10 @@ class LogLines(logging.Handler):
         self._say(message, "warning")
 
     def _say(self, message: str, what: str) -> None:
+        at = iso_utc(SystemClock().wall())
         if self._json is None:
-            self._write(f"turnkeeper: {self._log.one_line(message)}")
+            self._write(f"{at + ' ' if self._dated else ''}turnkeeper: {self._log.one_line(message)}")
         else:
-            at = iso_utc(SystemClock().wall())
             log = self._json.warning if what == "warning" else self._json.info
             log(what, at=at, session=self._session, message=message)
 

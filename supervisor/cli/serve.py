@@ -51,7 +51,7 @@ async def _serve(
     from supervisor.dispatch.serve import Server
     from supervisor.settings.load import load_settings
 
-    lines = LogLines(log, "", quiet=quiet, refusals_are_fine=False)
+    lines = LogLines(log, "", quiet=quiet, refusals_are_fine=False, dated=True)
     async with lines:
         for warning in settings.warnings:
             lines.warn(warning)

@@ -1,7 +1,6 @@
 """What a job does: its command, as work."""
 
 import os
-from dataclasses import replace
 
 from supervisor.dispatch.systemd import without_notify
 from supervisor.settings.values import Job
@@ -14,10 +13,3 @@ def command_of(
     """Return the command of one run of a job; it reads nothing, and what it prints is kept for its report."""
     environ = {**without_notify(os.environ), **job.env}
     return Command(job.command, env=environ, cwd=job.cwd, stdin=stdin, stdout=stdout, stderr=stderr)
-
-
-def with_whole_paths(job: Job, folder: str) -> Job:
-    """Return the job with the path of its lock from its own folder, and that from the one of `turnkeeper serve`."""
-    if job.lock is None:
-        return job
-    return replace(job, lock=os.path.join(folder, job.cwd or "", job.lock))

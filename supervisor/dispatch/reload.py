@@ -2,12 +2,27 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from supervisor.errors import SettingsError
-from supervisor.settings.values import Settings
+from supervisor.settings.values import EMBEDDED, Job, Settings
 
 Facts = tuple[int, int, int, int] | None
+
+_MOST_NAMED: Final = 10
+
+
+class PolicyInUse(SettingsError):
+    """New settings have not all policies that runs are under: those `gone` are, so they can be used later."""
+
+    def __init__(self, source: str, gone: frozenset[str]) -> None:
+        told = (
+            f"policies.{name} is gone, and runs are under it; tried again when they are over" for name in sorted(gone)
+        )
+        super().__init__(source, tuple(told))
+        self.gone = gone
 
 
 class SettingsFile:
@@ -18,9 +33,7 @@ class SettingsFile:
     """
 
     def __init__(self, settings: Settings, read: Callable[[Path | None], Settings]) -> None:
-        self._path = (
-            Path(settings.source) if os.path.sep in settings.source or os.path.exists(settings.source) else None
-        )
+        self._path = _path_of(settings)
         self._read = read
         self._read_at = self._changing = self._facts()
 
@@ -34,7 +47,11 @@ class SettingsFile:
     def read(self) -> Settings:
         """Return what it says now; SettingsError says what is wrong with it."""
         self._read_at = self._changing = self._facts()
-        return self._read(self._path)
+        settings = self._read(self._path)
+        if self._path is None and (path := _path_of(settings)) is not None:
+            self._path = path
+            self._read_at = self._changing = self._facts()
+        return settings
 
     def _facts(self) -> Facts:
         if self._path is None:
@@ -47,10 +64,40 @@ class SettingsFile:
 
 
 def must_not_remove(new: Settings, in_use: frozenset[str]) -> None:
-    """Raise SettingsError where new settings have not all policies that runs are under."""
-    gone = sorted(in_use - set(new.policies))
-    if gone:
-        raise SettingsError(new.source, tuple(f"policies.{name} is gone, and runs are under it" for name in gone))
+    """Raise PolicyInUse where new settings have not all policies that runs are under."""
+    if gone := in_use - set(new.policies):
+        raise PolicyInUse(new.source, gone)
+
+
+def must_have_jobs(old: Settings, new: Settings) -> None:
+    """Raise SettingsError where new settings take all jobs away: an empty file is mostly somebody's slip."""
+    if old.jobs and not new.jobs:
+        raise SettingsError(new.source, ("has no jobs; SIGHUP takes it all the same",))
+
+
+def changes(old: Settings, new: Settings) -> str:
+    """Return which jobs new settings add, take away and change, in brackets; nothing where they do neither."""
+    before, after = ({job.name: job for job in settings.jobs} for settings in (old, new))
+    changed = [name for name, job in after.items() if name in before and not _is_same(before[name], job)]
+    named = (
+        ("new", [name for name in after if name not in before]),
+        ("gone", [name for name in before if name not in after]),
+        ("changed", changed),
+    )
+    parts = [f"{len(names)} {what}: {_some(names)}" for what, names in named if names]
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _is_same(one: Job, other: Job) -> bool:
+    return replace(one, schedule=other.schedule) == other  # its text tells a schedule from another one
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
+
+
+def _path_of(settings: Settings) -> Path | None:
+    return None if settings.source == EMBEDDED else Path(settings.source)
 
 
 def kept(old: Settings, new: Settings) -> tuple[str, ...]:

@@ -53,13 +53,16 @@ class JobTable(Table):
     session: Annotated[str, Name()] | None = key(None, "Whose turn it is: `job:` and its name, if left out.")
     policy: Annotated[str, Name()] = key("default", "The rules, by their name.")
     lock: Annotated[str, Name()] | None = key(
-        None, "The session's file: `<lock>.lock` is held during each attempt. Relative: from cwd, else this file's folder."
+        None,
+        "The session's file: `<lock>.lock` is held during each attempt. Relative: from cwd, else this file's folder.",
     )
     command: Annotated[tuple[str, ...], Argv()] = key(..., "The program and its arguments; no shell reads them.")
     env: Annotated[dict[str, str], Environ()] = Field(
         default_factory=dict, description="Variables beside those of `turnkeeper serve` itself."
     )
-    cwd: Annotated[str, Name()] | None = key(None, "The folder it starts in: that of `turnkeeper serve`, if left out. Relative: from this file's folder.")
+    cwd: Annotated[str, Name()] | None = key(
+        None, "The folder it starts in: that of `turnkeeper serve`, if left out. Relative: from this file's folder."
+    )
     catch_up: Annotated[CatchUp, OneOf(CatchUp)] = key(
         "last", "Ticks that were missed: none is started, the last one is, or all are, one after the other."
     )

@@ -7,6 +7,7 @@ from itertools import islice, pairwise
 from typing import Final
 
 from policies.schedule import At, Every, Schedule, between
+from supervisor.settings.job_paths import with_whole_paths
 from supervisor.settings.problems import printable, shown
 from supervisor.settings.units import duration_text
 from supervisor.settings.values import Job, Settings
@@ -23,7 +24,7 @@ def job_warnings(settings: Settings, wall: float) -> tuple[str, ...]:
     return tuple(
         f"job {printable(job.name)}: {words}"
         for job in settings.jobs
-        for words in (*_too_long(job, periods[job.schedule_text]), *_not_found(job))
+        for words in (*_over(job, wall), *_too_long(job, periods[job.schedule_text]), *_not_found(job, settings))
     )
 
 
@@ -35,6 +36,11 @@ def shortest_period_s(schedule: Schedule, wall: float) -> float | None:
         return schedule.period_s
     ticks = islice(between(schedule, wall, wall + YEAR_S), MOST_TICKS)
     return min((later - earlier for earlier, later in pairwise(ticks)), default=None)
+
+
+def _over(job: Job, wall: float) -> Iterator[str]:
+    if isinstance(job.schedule, At) and job.schedule.moment + job.offset_s <= wall:
+        yield "its moment is over: where it is new, it never runs"
 
 
 def _too_long(job: Job, period_s: float | None) -> Iterator[str]:
@@ -49,9 +55,12 @@ def _too_long(job: Job, period_s: float | None) -> Iterator[str]:
         yield f"stagger is longer than its period: {duration_text(job.stagger_s)}, {period} at the least"
 
 
-def _not_found(job: Job) -> Iterator[str]:
-    """Look for the program where the job would find it: by its own PATH, from its own folder."""
-    folder = os.path.join(os.getcwd(), job.cwd or "")
+def _not_found(job: Job, settings: Settings) -> Iterator[str]:
+    """Look for the folder of its lock; and for the program where the job would find it: by its own PATH and folder."""
+    job = with_whole_paths(job, settings)
+    if job.lock is not None and not os.path.isdir(of_lock := os.path.dirname(job.lock)):
+        yield f"the folder of its lock is not there: {shown(of_lock)}"
+    folder = job.cwd or os.getcwd()
     if not os.path.isdir(folder):
         yield f"its folder is not there: {shown(folder)}"
         return

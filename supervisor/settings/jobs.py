@@ -1,7 +1,7 @@
 """Jobs: each over its policy, its schedule read, and what is wrong with them, all at once."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from unicodedata import category
 
 from pydantic import ValidationError
@@ -21,6 +21,8 @@ from supervisor.settings.values import Job
 
 T = TypeVar("T", bound=Table)
 
+_WHEN: Final = ("cron", "every", "at")
+
 
 def jobs_of(
     raw: Any, policies: Mapping[str, Any], failures: tuple[Rule, ...], state: Any, serve: ServeTable | None
@@ -35,14 +37,13 @@ def jobs_of(
     for number, each in enumerate(raw):
         at: Path = ("jobs", number)
         table, wrong = proved(JobTable, each, at)
+        right = each
+        if table is None and isinstance(each, dict):
+            table, right = _right_part(each, wrong, at)
         if table is not None:
-            wrong += _wrong_name(table.name, at)
-            first = names.setdefault(table.name, number)
-            if first != number:
-                wrong.append(
-                    Problem((*at, "name"), f"needs a name of its own, got {shown(table.name)}, as jobs #{first + 1}")
-                )
-            job = _job(table, each, at, rules, serve or ServeTable(), wrong)
+            if "name" in right:
+                wrong += _wrong_name(table.name, names.setdefault(table.name, number), at)
+            job = _job(table, right, at, rules, serve or ServeTable(), wrong)
             if job is not None and not wrong:
                 jobs.append(job)
         problems += wrong
@@ -57,10 +58,30 @@ def proved(table: type[T], raw: Any, at: Path) -> tuple[T | None, list[Problem]]
         return None, problems_of(error, table, at)
 
 
-def _wrong_name(name: str, at: Path) -> list[Problem]:
-    if name.isprintable() and len(name) <= 128:
-        return []
-    return [Problem((*at, "name"), f"needs a name of 1 to 128 printable characters, got {shown(name)}")]
+def _right_part(raw: dict[str, Any], wrong: list[Problem], at: Path) -> tuple[JobTable | None, dict[str, Any]]:
+    """Return a raw table without its wrong keys, also as one that is proved: all that is wrong is told at once.
+
+    What that one must have beside them is made up: no job comes of it.
+    """
+    bad = {problem.path[len(at)] for problem in wrong if len(problem.path) > len(at)}
+    right = {key: value for key, value in raw.items() if key not in bad}
+    is_known = not bad.difference(JobTable.model_fields)
+    made_up: dict[str, Any] = {"name": "-", "command": ["-"]}
+    if bad.intersection(_WHEN) or not (is_known or set(right).intersection(_WHEN)):
+        right = {key: value for key, value in right.items() if key not in (*_WHEN, "anchor")}
+        made_up["every"] = "1m"
+    table, _ = proved(JobTable, made_up | right, at)
+    return table, right
+
+
+def _wrong_name(name: str, first: int, at: Path) -> list[Problem]:
+    """Return what is wrong with a job's name; the job with the number `first` was the first one of it."""
+    wrong = []
+    if not name.isprintable() or len(name) > 128:
+        wrong.append(Problem((*at, "name"), f"needs a name of 1 to 128 printable characters, got {shown(name)}"))
+    if first != at[-1]:
+        wrong.append(Problem((*at, "name"), f"needs a name of its own, got {shown(name)}, as jobs #{first + 1}"))
+    return wrong
 
 
 class _Rules:

@@ -72,6 +72,8 @@ def test_a_second_signal_waits_for_nothing(serve: Serve, length: str) -> None:
     until((serve.folder / "stubborn.runs").exists, "it runs")
     process.send_signal(signal.SIGTERM)
     serve.until_said("told to end")
+    longest = {"10m": "10 min", "0s": "0 s"}[length]
+    assert f"1 run is under way, for {longest} at most; once more stops it now" in serve.log()
     assert process.poll() is None
     began = time.monotonic()
     assert serve.end(process) == 0
@@ -139,7 +141,7 @@ def test_the_log_names_the_session_of_a_job_in_text_and_json(serve: Serve) -> No
     assert all(line["run_id"].startswith("tick-") for line in lines if line["event"].startswith("attempt"))
     notes = [line for line in lines if line["event"] == "note"]
     assert {line["level"] for line in notes} == {"info"}
-    assert notes[0]["message"].startswith("serving 1 job, pid ")
+    assert notes[0]["message"].startswith(f"serving 1 job of {serve.settings_file}, state {serve.state}, pid ")
 
 
 def test_quiet_says_only_what_went_wrong(serve: Serve) -> None:
@@ -154,16 +156,19 @@ def test_quiet_says_only_what_went_wrong(serve: Serve) -> None:
 
 
 def test_a_job_starts_in_its_folder_and_its_lock_is_there(serve: Serve) -> None:
-    elsewhere = serve.folder / "elsewhere"
-    (elsewhere / "work").mkdir(parents=True)
+    """Whichever folder it is started from: a relative path is from that of the settings file."""
+    elsewhere, work = serve.folder / "elsewhere", serve.folder / "work"
+    elsewhere.mkdir()
+    work.mkdir()
     own = 'cwd = "work"\nlock = "reports.jsonl"'
-    serve.settings(job("a", "pwd >> a; ls >> files", own), job("b", "pwd >> b"))
-    process = serve.start("--settings", str(serve.settings_file), through=f'cd {elsewhere} && exec "$@"')
-    until(lambda: (elsewhere / "work" / "files").exists() and (elsewhere / "b").exists(), "both have run")
+    serve.settings(job("a", "pwd >> a; ls >> files", own), job("b", "pwd >> b; ls .. >> files", 'lock = "b.jsonl"'))
+    process = serve.start("--settings", "../settings.toml", through=f'cd {elsewhere} && exec "$@"')
+    until(lambda: (work / "files").exists() and (elsewhere / "files").exists(), "both have run")
     assert serve.end(process) == 0
-    assert set((elsewhere / "work" / "a").read_text().split()) == {str(elsewhere / "work")}
-    assert "reports.jsonl.lock" in (elsewhere / "work" / "files").read_text()
+    assert set((work / "a").read_text().split()) == {str(work)}
+    assert "reports.jsonl.lock" in (work / "files").read_text()
     assert set((elsewhere / "b").read_text().split()) == {str(elsewhere)}
+    assert "b.jsonl.lock" in (elsewhere / "files").read_text()
 
 
 def test_a_job_has_its_own_variables_beside_ours(serve: Serve) -> None:
@@ -276,6 +281,7 @@ def test_without_jobs_it_waits_for_some(serve: Serve) -> None:
     serve.settings()
     process = serve.start()
     assert "serving 0 jobs" in serve.log()
+    serve.until_said(f"there are no jobs in {serve.settings_file}")
     serve.settings(job("a"))
     serve.until_ran("a")
     assert serve.end(process) == 0

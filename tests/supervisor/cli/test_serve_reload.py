@@ -162,7 +162,7 @@ def test_a_file_behind_a_link_that_is_changed_is_read(serve: Serve) -> None:
     assert serve.end(process) == 0
 
 
-def test_one_that_removes_a_policy_in_use_is_refused_until_it_is_not(serve: Serve) -> None:
+def test_one_that_removes_a_policy_in_use_is_taken_when_they_are_over(serve: Serve) -> None:
     nightly = '[policies.nightly]\nextends = "default"\n'
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 6))
     long = job("long", "echo >> long; sleep 5", 'policy = "nightly"').replace('every = "1s"', f'at = "{at}"')
@@ -172,11 +172,35 @@ def test_one_that_removes_a_policy_in_use_is_refused_until_it_is_not(serve: Serv
     serve.settings(job("b"))
     serve.until_said("policies.nightly is gone, and runs are under it")
     assert serve.ran("b") == []
-    until(lambda: serve.rows("SELECT 1 FROM runs WHERE session = 'job:long' AND state = 'ended'"), "it is over")
-    process.send_signal(signal.SIGHUP)
     serve.until_ran("b")
+    assert serve.rows("SELECT state FROM runs WHERE session = 'job:long'") == [("ended",)]
     assert serve.end(process) == 0
     assert serve.log().count("policies.nightly is gone") == 1
+
+
+@pytest.mark.parametrize("content", ["", QUICK])
+def test_a_file_without_jobs_is_a_slip_unless_sighup_says_otherwise(serve: Serve, content: str) -> None:
+    serve.settings(job("a"))
+    process = serve.start()
+    serve.settings(before=content)
+    serve.until_said("has no jobs; SIGHUP takes it all the same")
+    before = len(serve.ran("a"))
+    serve.until_ran("a", before + 2)
+    process.send_signal(signal.SIGHUP)
+    serve.until_said("reloaded: 0 jobs (1 gone: a)")
+    assert serve.end(process) == 0
+    assert serve.log().count(STAY) == 1
+
+
+def test_a_file_that_comes_later_is_taken_at_sighup_and_watched_from_then_on(serve: Serve) -> None:
+    process = serve.start()
+    assert "no settings file is found" in serve.log()
+    serve.settings(job("a"))
+    process.send_signal(signal.SIGHUP)
+    serve.until_said("reloaded: 1 job (1 new: a)")
+    serve.settings(job("b"))
+    serve.until_said("reloaded: 1 job (1 new: b; 1 gone: a)")
+    assert serve.end(process) == 0
 
 
 def test_a_changed_state_is_told_and_waits_for_a_restart(serve: Serve) -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,10 @@ import pytest
 from policies.policy import Policy
 from supervisor.clock import clock_of
 from supervisor.dispatch.orphans import reap_orphans
-from supervisor.dispatch.reload import SettingsFile, kept, must_not_remove
+from supervisor.dispatch.reload import SettingsFile, changes, kept, must_not_remove
 from supervisor.dispatch.state_file import LOOK_S, LOOKS, StateFile
 from supervisor.errors import SettingsError
+from supervisor.settings.read import read_settings
 from supervisor.settings.values import Settings, State
 
 
@@ -81,6 +83,22 @@ def test_a_policy_in_use_must_not_be_removed() -> None:
     with pytest.raises(SettingsError) as raised:
         must_not_remove(new, frozenset({"default", "b", "a"}))
     assert [problem.split()[0] for problem in raised.value.problems] == ["policies.a", "policies.b"]
+
+
+def test_the_jobs_that_are_new_gone_and_changed_are_named(tmp_path: Path) -> None:
+    empty = tmp_path / "settings.toml"
+    empty.touch()
+
+    def settings(*tables: Mapping[str, object]) -> Settings:
+        return read_settings(empty, {}, {"jobs": [{"command": ["true"], **table} for table in tables]})
+
+    hourly, daily = {"name": "a", "cron": "0 * * * *"}, {"name": "a", "cron": "0 0 * * *"}
+    assert changes(settings(hourly), settings(hourly)) == ""
+    assert changes(settings(hourly), settings(daily)) == " (1 changed: a)"
+    assert changes(settings(hourly), settings(hourly | {"attempt": {"timeout": "1s"}})) == " (1 changed: a)"
+    assert changes(settings(hourly), settings(hourly | {"name": "b"})) == " (1 new: b; 1 gone: a)"
+    many = settings(*(hourly | {"name": f"job{number}"} for number in range(12)))
+    assert changes(Settings(), many) == f" (12 new: {', '.join(f'job{number}' for number in range(10))}, ...)"
 
 
 def test_only_a_changed_state_waits_for_a_restart() -> None:

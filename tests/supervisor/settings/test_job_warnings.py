@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from policies.schedule import At, Cron, Every
+from supervisor.settings.job_paths import with_whole_paths
 from supervisor.settings.job_warnings import job_warnings, shortest_period_s
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC).timestamp()
@@ -38,6 +39,7 @@ def test_a_period_is_the_shortest_time_between_two_ticks_of_the_year(schedule: A
             'job a: budget.deadline is "off": a run may take longer than the period, 1d',
         ),
         ('every = "1h"\nstagger = "61m"', "job a: stagger is longer than its period: 1h1m, 1h at the least"),
+        ('at = "2026-02-28"', "job a: its moment is over: where it is new, it never runs"),
         ('every = "1h"\ncommand = ["no-such-program"]', 'job a: its program is not found on PATH: "no-such-program"'),
         ('every = "1h"\ncommand = ["./gone"]', 'job a: its program is not found, or cannot be executed: "./gone"'),
         ('every = "1h"\nenv = { PATH = "/nowhere" }', 'job a: its program is not found on PATH: "true"'),
@@ -69,3 +71,21 @@ def test_a_program_is_looked_for_in_the_job_s_folder(read: Any, tmp_path: Path) 
     assert len(job_warnings(read(job), NOW)) == 1
     (tmp_path / "report").chmod(0o755)
     assert job_warnings(read(job), NOW) == ()
+
+
+def test_relative_paths_are_of_the_folder_of_the_settings_file(
+    read: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    settings = read(JOB + 'every = "1h"\ncwd = "work"\nlock = "locks/a.jsonl"\n')
+    assert [told.split(": ", 1)[1] for told in job_warnings(settings, NOW)] == [
+        f'the folder of its lock is not there: "{tmp_path}/work/locks"',
+        f'its folder is not there: "{tmp_path}/work"',
+    ]
+    (tmp_path / "work" / "locks").mkdir(parents=True)
+    assert job_warnings(settings, NOW) == ()
+    [job] = read(JOB + 'every = "1h"\nlock = "a.jsonl"\n').jobs
+    whole = with_whole_paths(job, settings)
+    assert (whole.cwd, whole.lock) == (None, str(tmp_path / "a.jsonl"))

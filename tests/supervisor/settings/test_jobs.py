@@ -196,7 +196,30 @@ def test_everything_that_is_wrong_is_told_at_once(problems: Any) -> None:
         "jobs #2 name",
         "jobs #2 backoff",
         "jobs #3",
+        "jobs #3",
     ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (
+            'name = "a"\ncommand = "true"\ncron = "61 * * * *"\npolicy = "crno"\nsession = "a\\tb"',
+            ["command", "name", "cron minute", "policy", "session"],
+        ),
+        ('name = "b"\ntimeout = "1s"\nevery = "1ms"\nbackoff.base = "3m"', ["", "timeout", "every", "backoff"]),
+        ('name = "b"\nevery = 5\nanchor = "2030-01-01"\npolicy = "crno"', ["every", "", "policy"]),
+        ('name = "b"\ncommand = ["true"]\ncrom = "* * * * *"\npolicy = "crno"', ["crom", "policy"]),
+        ('name = 7\ncommand = ["true"]\nat = "2030-01-01"\npolicy = "crno"', ["name", "policy"]),
+    ],
+)
+def test_what_else_is_wrong_with_a_job_that_has_a_wrong_key_is_told_too(
+    problems: Any, keys: str, told: list[str]
+) -> None:
+    lines = problems(f'{JOB}every = "1m"\n[[jobs]]\n{keys}\n')
+    assert all(line.startswith("jobs #2 ") for line in lines)
+    places = [line.split(" needs")[0].split(" is not")[0].removeprefix("jobs #2").strip() for line in lines]
+    assert places == told
 
 
 def test_what_is_wrong_with_a_policy_is_not_told_again_of_its_jobs(problems: Any) -> None:
