@@ -1,6 +1,7 @@
 """`turnkeeper jobs`: how the jobs fare; `jobs run`, `jobs pause`, `jobs resume`, `jobs ticks`."""
 
 import asyncio
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -61,9 +62,10 @@ def run(
     lines = LogLines(LogFormat(log), job.session, quiet=quiet, refusals_are_fine=False)
     output = None if as_json else (1, 2)
     command = command_of(job, stdin=0, stdout=output and output[0], stderr=output and output[1])
+    way_out = f"its breaker is open; `turnkeeper reset {quote(job.session)}` closes it, and forgets why it opened"
     with ReportFile(report) as to, ReportFile("/dev/stdout" if as_json else None) as printed:
         one = OneRun(command, job.session, job.policy, job.lock, found, store, lines)
-        status = asyncio.run(one.to_its_end(to, printed, on_refused=int(ExitStatus.REFUSED)))
+        status = asyncio.run(one.to_its_end(to, printed, on_refused=int(ExitStatus.REFUSED), on_breaker=way_out))
     if status == ExitStatus.OK:
         _, store = shared_state(settings, state)
         asyncio.run(opened(found, store, lambda: _note_success(store, job)))

@@ -119,13 +119,20 @@ class OneRun:
         self._log = log
         self._stopped_by: int | None = None
 
-    async def to_its_end(self, *to: ReportFile, on_refused: int) -> int:
-        """Return the exit status, once it is told to each of these files how it went."""
+    async def to_its_end(self, *to: ReportFile, on_refused: int, on_breaker: str = "") -> int:
+        """Return the exit status, once it is told to each of these files how it went.
+
+        `on_breaker`: what a person is told whose run the breaker refused.
+        """
+        from policies.failure import Refusal
+
         async with self._log:
             for warning in self._settings.warnings:
                 self._log.warn(warning)
             report = await self._supervised()
             status = exit_status(report, on_refused, self._stopped_by)
+            if on_breaker and report.reason == Refusal.BREAKER_OPEN:
+                self._log.warn(on_breaker)
             for file in to:
                 if trouble := await file.write(report):
                     self._log.warn(trouble)

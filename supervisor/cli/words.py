@@ -3,15 +3,21 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
+from supervisor.credentials import hide_credentials
 from supervisor.log import seconds
 from supervisor.report import way_out
 
 Json = dict[str, Any]
 
+MOST_LINES: Final = 20
+"""Of the output of a failed attempt."""
+
 
 def run_words(run: Json) -> Iterator[str]:
     """Yield the lines that tell of a run, as `history.run` returns it."""
     yield f"run {run['run_id']} of session {run['session']!r}"
+    if run["job"] is not None:
+        yield f"a tick of the job {run['job']}"
     yield f"policy {run['policy']}, rules {run['policy_hash']}"
     process = "" if run["owner"]["pid"] is None else f" by process {run['owner']['pid']}"
     yield f"asked for at {run['started_at']}{process}"
@@ -45,10 +51,20 @@ def attempt_words(attempt: Json) -> Iterator[str]:
     yield f"{head}, took {seconds(attempt['duration_s'])}"
     failure = attempt["failure"]
     yield f"  outcome  {attempt['outcome']}" + ("" if failure is None else f": {failure['kind']}, {failure['message']}")
+    yield from _output_words(failure)
     yield from receipt_words(attempt["released"])
     yield f"  verdict  {verdict_words(attempt)}"
     for line in _numbers(attempt["why"]):
         yield f"           {line}"
+
+
+def _output_words(failure: Json | None) -> Iterator[str]:
+    """Yield the last lines of what a failed command printed, as far as it was kept."""
+    printed = hide_credentials((failure or {}).get("output_tail") or "").rstrip().splitlines()
+    if len(printed) > MOST_LINES:
+        printed = [f"... and {len(printed) - MOST_LINES} lines before", *printed[-MOST_LINES:]]
+    for number, line in enumerate(printed):
+        yield f"  {'' if number else 'output':<9}{line}"
 
 
 def receipt_words(receipt: Json) -> Iterator[str]:

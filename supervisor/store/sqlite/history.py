@@ -1,4 +1,5 @@
-"""Runs as they are read, over or under way: in the shape of `--report`, with what each verdict was decided on.
+"""Runs as they are read, over or under way: in the shape of `--report`, with the job whose tick it was, and what
+each verdict was decided on.
 
 Plain functions that change nothing. A run that is under way has the status that it has in its row, and no end.
 """
@@ -15,7 +16,8 @@ from supervisor.store.sqlite.rows import breaker_of
 
 _RUN: Final = (
     "SELECT seq, id, session, policy, policy_hash, state, status, reason, started_wall, duration_s, detail, parents,"
-    " lock, attempts, owner, (SELECT pid FROM owners WHERE owners.id = runs.owner) FROM runs"
+    " lock, attempts, owner, (SELECT pid FROM owners WHERE owners.id = runs.owner),"
+    " (SELECT job FROM ticks WHERE ticks.run_id = runs.id LIMIT 1) FROM runs"
 )
 _ATTEMPT: Final = (
     "SELECT number, started_wall, duration_s, outcome, failure, receipt, verdict, why, fence, tree_pid FROM attempts"
@@ -34,7 +36,7 @@ class Wanted(NamedTuple):
 
 
 def runs(database: Connection, wanted: Wanted) -> list[dict[str, Any]]:
-    """Return runs in the shape of `--report`, the newest first."""
+    """Return runs in the shape of `--report`, with `job`, the newest first."""
     where, given = ["1"], list[Any]()
     if wanted.session is not None:
         where.append("session = ?")
@@ -54,7 +56,7 @@ def run(database: Connection, run_id: str) -> dict[str, Any] | None:
     row = database.execute(f"{_RUN} WHERE id = ?", (run_id,)).fetchone()
     if row is None:
         return None
-    seq, *_, detail, parents, lock, attempts, owner, pid = row
+    seq, *_, detail, parents, lock, attempts, owner, pid, _ = row
     shape = _report(database, row)
     shape |= {"detail": detail, "lock": lock, "parents": json.loads(parents), "attempts_allowed": attempts}
     shape["owner"] = {"id": owner, "pid": pid}
@@ -89,6 +91,7 @@ def _report(database: Connection, row: tuple[Any, ...]) -> dict[str, Any]:
     return {
         "run_id": run_id,
         "session": session,
+        "job": row[-1],
         "policy": policy,
         "policy_hash": policy_hash,
         "status": status or under_way(state),

@@ -4,6 +4,7 @@ import json
 import signal
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -136,7 +137,7 @@ def test_a_job_is_run_now_and_what_it_prints_is_passed_on(jobs: Turnkeeper) -> N
     assert (ended.status, ended.stdout, ended.stderr) == (0, b"out\n", "err\n")
     assert (jobs.report["session"], jobs.report["status"]) == ("job:each", "succeeded")
     [run] = json.loads(jobs.run_as_it_is("runs", "--json").stdout)
-    assert run["run_id"] == jobs.report["run_id"]
+    assert (run["run_id"], run["job"]) == (jobs.report["run_id"], None)
     assert told(jobs, "ticks", "each") == []  # no tick asked for it
 
 
@@ -186,7 +187,45 @@ def test_a_paused_one_can_be_run(jobs: Turnkeeper) -> None:
     assert jobs.run_as_it_is("jobs", "run", "each").status == 0
 
 
+def test_one_that_its_breaker_refuses_says_how_that_is_closed(jobs: Turnkeeper) -> None:
+    breaker = "[policies.once]\nbreaker.failures = 1\n"
+    (jobs.folder / "settings.toml").write_text(SETTINGS.replace("[policies.once]\n", breaker))
+    assert jobs.run_as_it_is("jobs", "run", "never").status == 7
+    ended = jobs.run_as_it_is("jobs", "run", "never")
+    assert ended.status == ExitStatus.REFUSED
+    assert "its breaker is open; `turnkeeper reset job:never` closes it" in ended.stderr
+    assert jobs.run_as_it_is("reset", "job:never").status == 0
+    assert jobs.run_as_it_is("jobs", "run", "never").status == 7
+
+
+def test_its_relative_lock_is_of_the_folder_of_the_settings_file(jobs: Turnkeeper) -> None:
+    keys = "name = 'a'\nevery = '1h'\nlock = 'a.jsonl'\ncommand = ['sh', '-c', 'ls $FOLDER; pwd']\n"
+    jobs.folder.joinpath("settings.toml").write_text(f"[[jobs]]\nenv = {{ FOLDER = '{jobs.folder}' }}\n{keys}")
+    elsewhere = jobs.folder / "elsewhere"
+    elsewhere.mkdir()
+    settings = {"TURNKEEPER_SETTINGS": "../settings.toml"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "supervisor.cli.main", "jobs", "run", "a", "--quiet"],
+        cwd=elsewhere,
+        env={**jobs.env, **settings},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=True,
+    )
+    assert "a.jsonl.lock" in ended.stdout.decode().split()
+    assert ended.stdout.decode().splitlines()[-1] == str(elsewhere)
+
+
 # --- pause and resume
+
+
+def test_a_job_whose_session_is_paused_is_marked(jobs: Turnkeeper) -> None:
+    assert [row["session_paused"] for row in told(jobs)] == [False] * 3
+    jobs.run_as_it_is("pause", "job:each")
+    assert [(row["paused"], row["session_paused"]) for row in told(jobs)] == [(False, True), *[(False, False)] * 2]
+    jobs.run_as_it_is("pause", "--all")
+    assert all(row["session_paused"] for row in told(jobs))
+    assert jobs.run_as_it_is("jobs").stdout.decode().count("session paused") == 3
 
 
 def test_a_job_is_paused_before_any_serve_and_told_once(jobs: Turnkeeper) -> None:
@@ -281,6 +320,8 @@ def test_a_tick_s_run_is_shown_like_any_other(jobs: Turnkeeper) -> None:
     tick = next(tick for tick in told(jobs, "ticks", "each") if tick["status"] == "succeeded")
     run = json.loads(jobs.run_as_it_is("show", tick["run_id"], "--json").stdout)
     assert (run["run_id"], run["session"], run["status"]) == (tick["run_id"], "job:each", "succeeded")
+    assert run["job"] == "each"
+    assert "a tick of the job each\n" in jobs.run_as_it_is("show", tick["run_id"]).stdout.decode()
     assert tick["run_id"] in {run["run_id"] for run in json.loads(jobs.run_as_it_is("runs", "--json").stdout)}
 
 

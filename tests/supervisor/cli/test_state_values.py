@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from supervisor.cli.main import main
+from supervisor.settings.values import State
+from supervisor.store.of_settings import path_of
 
 
 @pytest.fixture
@@ -78,3 +80,13 @@ def test_a_folder_that_is_missing_is_made_by_who_writes_alone(folder: Path) -> N
     assert os.listdir(folder) == []
     assert main(["pause", "a", "--state", "missing/state.db"]) == 0
     assert (folder / "missing" / "state.db").is_file()
+
+
+def test_a_url_with_a_slash_too_many_is_the_file_of_the_one_without(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite:///{folder}/state.db"
+    assert str(path_of(State(url=url))) == f"{folder}/state.db"
+    assert main(["pause", "a", "--state", url]) == 0
+    assert main(["status", "--state", f"{folder}/state.db"]) == 0
+    assert "paused" in capsys.readouterr().out.splitlines()[-1]

@@ -68,6 +68,18 @@ def test_an_attempt_says_what_is_left_of_it_and_how_that_is_known() -> None:
     ]
 
 
+def test_the_last_lines_of_a_failed_attempt_are_shown_without_credentials() -> None:
+    printed = "".join(f"line {number}\n" for number in range(25)) + "password=hunter22hunter22\x1b[2J\n"
+    failure = {"kind": "exit", "message": "exited with 1", "output_tail": printed}
+    words = list(attempt_words(attempt(reason="attempts", failure=failure)))
+    assert words[2:5] == ["  output   ... and 6 lines before", "           line 6", "           line 7"]
+    assert words[22].startswith("           password=***")
+    assert "hunter" not in "".join(words)
+    for nothing in (None, "", " \n"):
+        words = list(attempt_words(attempt(reason="attempts", failure=failure | {"output_tail": nothing})))
+        assert not any("output" in line for line in words)
+
+
 def test_what_may_live_is_named() -> None:
     receipt = {"receipt": "unknown", "seconds": 0, "processes_killed": 0, "lock_reclaimed": False, "steps": []}
     words = list(attempt_words(attempt("quarantine", released={**receipt, "alive": ["warden 7"]})))
@@ -84,6 +96,7 @@ def test_a_run_under_way_says_what_it_does() -> None:
     run = {
         "run_id": "run-1",
         "session": "a",
+        "job": "reports",
         "policy": "default",
         "policy_hash": "0f",
         "status": "running",
@@ -99,6 +112,7 @@ def test_a_run_under_way_says_what_it_does() -> None:
     }
     assert list(run_words(run)) == [
         "run run-1 of session 'a'",
+        "a tick of the job reports",
         "policy default, rules 0f",
         "asked for at 2026-08-30T06:00:00.000Z by process 41",
         "lock /a.jsonl",
