@@ -106,4 +106,9 @@ def tick_id(job: str, tick: float) -> str:
     """Return the id of a tick's run: the same whoever starts it, and however often."""
     moment = datetime.fromtimestamp(tick, UTC).isoformat(timespec="milliseconds")
     stamp = moment.replace("-", "").replace(":", "").replace(".000", "").partition("+")[0]
-    return f"tick-{sha256(job.encode()).hexdigest()[:10]}-{stamp}Z"
+    return f"{tick_mark(job)}-{stamp}Z"
+
+
+def tick_mark(job: str) -> str:
+    """Return what the ids of a job's ticks begin with, up to their last hyphen."""
+    return f"tick-{sha256(job.encode()).hexdigest()[:10]}"

@@ -59,10 +59,14 @@ _LOST: Final = (
 _CAPITAL: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
-def line(event: AnyEvent) -> str:
-    """Return the event as one line for a person: when, run, session, and what happened."""
+def line(event: AnyEvent, job: str | None = None) -> str:
+    """Return the event as one line for a person: when, run, session, and what happened.
+
+    `job`: whose run it is; it is named where the session is not the job's own.
+    """
     run = f"{event.run_id} " if event.run_id else ""
-    return one_line(f"{iso_utc(event.unix)} {run}{event.session}: {what_happened(event)}")
+    of_job = "" if job is None or event.session == f"job:{job}" else f" (job {job})"
+    return one_line(f"{iso_utc(event.unix)} {run}{event.session}{of_job}: {what_happened(event)}")
 
 
 def json_line(event: AnyEvent) -> str:

@@ -29,6 +29,8 @@ class LogLines(logging.Handler):
     """The log of one run, to be entered in its loop. `quiet`: only what went wrong; a refusal is no such thing where
     `refusals_are_fine`. `dated`: what is said beside the events has its time, as they have.
 
+    `job_of` may be set: it tells by a run's id whose tick it is.
+
     The library's own warnings, on the logger `turnkeeper`, come here too.
     """
 
@@ -43,6 +45,7 @@ class LogLines(logging.Handler):
         self._refusals_are_fine = refusals_are_fine
         self._form = form
         self._quiet, self._dated = quiet, dated
+        self.job_of: Callable[[str], str | None] = lambda _: None
         self._unwritten = bytearray()
         self._dropped = 0
         self._json = _json_logger(self._write) if form is LogFormat.JSON else None
@@ -74,10 +77,12 @@ class LogLines(logging.Handler):
         bad = log.is_bad(event) and not (self._refusals_are_fine and log.is_refusal(event))
         if self._quiet and not bad:
             return
+        job = self.job_of(event.run_id)
         if self._json is None:
-            self._write(log.line(event))
+            self._write(log.line(event, job))
         else:
-            (self._json.warning if bad else self._json.info)(**log.fields_of(event))
+            of_job = {} if job is None else {"job": job}
+            (self._json.warning if bad else self._json.info)(**log.fields_of(event), **of_job)
 
     def note(self, message: str) -> None:
         """Log what goes on beside the runs."""

@@ -56,6 +56,7 @@ async def _serve(
         for warning in settings.warnings:
             lines.warn(warning)
         server = Server(settings, make_store, lambda file: load_settings(file or path), lines.tell, lines.note)
+        lines.job_of = server.job_of
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.end)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from policies.catch_up import tick_mark
 from supervisor.clock import SystemClock
 from supervisor.dispatch.commands import command_of
 from supervisor.dispatch.dispatcher import LOOK_S, Dispatcher
@@ -50,6 +51,9 @@ class Server:
         self._clock = SystemClock()
         self._file = SettingsFile(settings, read)
         self._systemd = Systemd(os.environ, os.getpid())
+        self._names: dict[
+            str, str
+        ] = {}  # of jobs, by what the ids of their runs begin with; also of those that are gone
         self._told_to_end = asyncio.Event()
         self._reload_now = self._reload_waits = self._is_meant = self._is_ending = False
         self._waits_for: frozenset[str] = frozenset()  # policies in use, without which new settings are
@@ -166,7 +170,12 @@ class Server:
         self._say(f"reloaded: {_jobs(new)}{changes(self._settings, new)}")
         self._settings = new
 
+    def job_of(self, run_id: str) -> str | None:
+        """Return the name of the job whose tick a run is of; None for one that is of none."""
+        return self._names.get(run_id.rpartition("-")[0])
+
     def _jobs_of(self, settings: Settings) -> list[Job]:
+        self._names |= {tick_mark(job.name): job.name for job in settings.jobs}
         return [with_whole_paths(job, settings) for job in settings.jobs]
 
     async def _pet_watchdog(self, dispatcher: Dispatcher) -> None:

@@ -127,10 +127,10 @@ def test_a_drain_at_the_moment_of_a_tick_uses_up_none_whose_work_never_ran(serve
     assert len(serve.ran("ran")) == len(started)
 
 
-def test_the_log_names_the_session_of_a_job_in_text_and_json(serve: Serve) -> None:
+def test_the_log_names_a_job_and_its_session_in_text_and_json(serve: Serve) -> None:
     serve.settings(job("a", "exit 3", 'session = "agent:main:reports"'))
     process = serve.start()
-    serve.until_said("agent:main:reports: attempt 1 failed")
+    serve.until_said("agent:main:reports (job a): attempt 1 failed")
     serve.end(process)
     serve.log_file.unlink()
     process = serve.start("--log", "json")
@@ -138,6 +138,7 @@ def test_the_log_names_the_session_of_a_job_in_text_and_json(serve: Serve) -> No
     serve.end(process)
     lines = [json.loads(line) for line in serve.log().splitlines()]
     assert {line["session"] for line in lines if line["event"].startswith("attempt")} == {"agent:main:reports"}
+    assert {line["job"] for line in lines if line["event"] in ("attempt_started", "run_ended")} == {"a"}
     assert all(line["run_id"].startswith("tick-") for line in lines if line["event"].startswith("attempt"))
     notes = [line for line in lines if line["event"] == "note"]
     assert {line["level"] for line in notes} == {"info"}
