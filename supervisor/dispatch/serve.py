@@ -106,8 +106,9 @@ class Server:
             why = "told to end" if self._told_to_end.is_set() else "broken"
             self._systemd.tell("STOPPING=1")
         within_s, running_now = self._settings.serve.drain_s, dispatcher.running()
-        longest = f", for {seconds(within_s)} at most" if running_now else ""
-        if running_now and self._told_to_end.is_set():
+        may_go_on = running_now and within_s
+        longest = f", for {seconds(within_s)} at most" if may_go_on else ""
+        if may_go_on and self._told_to_end.is_set():
             longest += f"; once more stops {'it' if running_now == 1 else 'them'} now"
         self._say(f"{why}: no new ticks; {_runs(running_now)} under way{longest}")
         left = await dispatcher.drain(within_s)
