@@ -73,9 +73,9 @@ def run(
 
 
 async def _note_success(store: "SqliteStore", job: "Job") -> None:
-    from supervisor.store.sqlite import ticks
+    from supervisor.store.sqlite import jobs as job_rows
 
-    await store.database.run(ticks.note_job_succeeded, job.name, store.clock.wall(), job.offset_s)
+    await store.database.run(job_rows.note_job_succeeded, job.name, store.clock.wall(), job.offset_s)
 
 
 @jobs.command()
@@ -83,14 +83,15 @@ async def _note_success(store: "SqliteStore", job: "Job") -> None:
 @shared_options
 def pause(name: str, settings: str | None, state: str | None, *, as_json: bool) -> int:
     """Skip the ticks of a job, until `jobs resume`. What runs is finished; its session is open to others."""
-    from supervisor.store.sqlite import ticks
+    from supervisor.dispatch.ledger import asked
+    from supervisor.store.sqlite import jobs as job_rows
 
     found, store = shared_state(settings, state)
     job = _job(found, name)
 
     async def act() -> bool:
-        await store.database.run(ticks.know, job.name, job.schedule_text, store.clock.wall() - job.offset_s)
-        return await store.database.run(ticks.pause, job.name, store.clock.wall())
+        await store.database.run(job_rows.know, asked(job), store.clock.wall())
+        return await store.database.run(job_rows.pause, job.name, store.clock.wall())
 
     changed = asyncio.run(opened(found, store, act))
     if as_json:
@@ -112,7 +113,7 @@ def resume(name: str, settings: str | None, state: str | None, *, as_json: bool)
     job = _job(found, name)
 
     async def act() -> bool:
-        return await store.database.run(ticks.resume_from_now, asked(job), store.clock.wall())
+        return await store.database.run(ticks.resume_from_now, asked(job), store.clock.wall)
 
     changed = asyncio.run(opened(found, store, act))
     if as_json:

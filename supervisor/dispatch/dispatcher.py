@@ -90,7 +90,7 @@ class Dispatcher:
     async def set_jobs(self, jobs: Iterable[Job]) -> None:
         """Run these jobs from now on, and no others. What was started goes on. Raises StoreUnavailable."""
         new = {job.name: job for job in jobs}
-        states = await self._ledger.sync(new.values())
+        states = await self._ledger.sync(new.values(), self._jobs.keys() - new.keys())
         self._jobs = new
         self._overdue.set(new.values(), states)
         self._timetable.set(new.values(), self._clock.wall())
@@ -201,6 +201,7 @@ class Dispatcher:
         await self._overdue.look()
         if self._clock.now() >= self._forget_at:
             self._forget_at = self._clock.now() + FORGET_EVERY_S
+            await self._ledger.name_again(self._jobs)
             await self._ledger.forget()
 
     def _start_all(self, claimed: Iterable[Claimed], jobs: Mapping[str, Job]) -> None:

@@ -4,10 +4,12 @@ from collections.abc import Collection, Iterable, Mapping
 
 from supervisor.settings.values import Job
 from supervisor.steps.running import Running
-from supervisor.store.sqlite import adopting, open_ticks, ticks
+from supervisor.store.sqlite import adopting, nobody, open_ticks, ticks
+from supervisor.store.sqlite import jobs as job_rows
 from supervisor.store.sqlite.adopting import Adopted
+from supervisor.store.sqlite.jobs import Asked, JobState
 from supervisor.store.sqlite.store import SqliteStore
-from supervisor.store.sqlite.ticks import Asked, Claimed, JobState
+from supervisor.store.sqlite.ticks import Claimed
 
 
 class TickLedger:
@@ -16,38 +18,37 @@ class TickLedger:
     def __init__(self, store: SqliteStore) -> None:
         self._store = store
 
-    async def sync(self, jobs: Iterable[Job]) -> dict[str, JobState]:
-        """Take note of the jobs that there are; return what is remembered of each."""
-        return await self._store.database.run(ticks.sync, _asked(jobs), self._store.clock.wall())
+    async def sync(self, jobs: Iterable[Job], gone: Collection[str] = ()) -> dict[str, JobState]:
+        """Take note of the jobs that there are, and of those that are `gone`; return what is remembered of each."""
+        return await self._store.database.run(job_rows.sync, _asked(jobs), self._store.clock.wall, gone)
+
+    async def name_again(self, names: Collection[str]) -> None:
+        """Say that these jobs are still ours: what others do not know is nobody's after a time."""
+        await self._store.database.run(job_rows.name_again, names, self._store.clock.wall())
 
     async def states(self) -> dict[str, JobState]:
         """Return what is remembered of each job."""
-        return await self._store.database.read(ticks.states)
+        return await self._store.database.read(job_rows.states)
 
     async def claim(self, jobs: Iterable[Job]) -> list[Claimed]:
         """Find the due ticks of jobs that nobody has found yet; return those to start here."""
         store = self._store
-        await store.watching.renew_if_silent()
-        return await store.database.run(ticks.claim, _asked(jobs), store.owner, store.clock.wall())
+        return await store.database.run(ticks.claim, _asked(jobs), store.owner, store.clock.wall)
 
     async def take_over(self, jobs: Iterable[Job], carried: Collection[str]) -> list[Claimed]:
         """Take the ticks that their finder has not started, and cannot any more; none of those `carried` out here."""
         store = self._store
-        if not await store.database.read(open_ticks.left, store.owner) - set(carried):  # mostly: no writer has to wait
+        if not await store.database.read(open_ticks.anything_open):  # mostly: no writer is made to wait for that
             return []
-        await store.watching.renew_if_silent()
         return await store.database.run(open_ticks.take_over, _asked(jobs), store.owner, store.clock.wall(), carried)
 
     async def adopt(self, jobs: Iterable[Job], carried: Collection[str]) -> list[Adopted]:
         """Take the runs whose retry is in nobody's hands; none of those `carried` out here. `go_on` must follow."""
         store = self._store
-        left = await store.database.read(adopting.left, store.owner)
-        ours = {run_id for run_id in left if run_id in carried or run_id in store.standing or store.ends_later(run_id)}
-        if left == ours:
+        if not await store.database.read(nobody.anything_left):
             return []
-        await store.watching.renew_if_silent()
         hashes: Mapping[str, str] = {job.name: job.policy.hash for job in jobs}
-        adopted = await store.database.run(adopting.adopt, hashes, store.owner, store.moment(), ours)
+        adopted = await store.database.run(adopting.adopt, hashes, store.owner, store.moment(), carried)
         store.adopted.update(run.run_id for run in adopted)
         return adopted
 
@@ -74,7 +75,7 @@ class TickLedger:
     async def claim_overdue(self, name: str, succeeded: float | None) -> bool:
         """Note that a job is told to be overdue; tell whether nobody else has told it."""
         store = self._store
-        return await store.database.run(ticks.claim_overdue, name, succeeded, store.clock.wall())
+        return await store.database.run(job_rows.claim_overdue, name, succeeded, store.clock.wall())
 
 
 def asked(job: Job) -> Asked:

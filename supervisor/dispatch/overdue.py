@@ -12,7 +12,7 @@ from supervisor.settings.values import Job
 
 if TYPE_CHECKING:
     from supervisor.dispatch.ledger import TickLedger
-    from supervisor.store.sqlite.ticks import JobState
+    from supervisor.store.sqlite.jobs import JobState
 
 
 class Overdue:

@@ -33,7 +33,7 @@ class Stopped(NamedTuple):
 
 async def stop(clock: Clock, store: "SqliteStore", lost: LostRuns, session: str, reason: Reason) -> Stopped:
     """End every run of a session ('': of every session), and wait until each is over, as long as its grace allows."""
-    run_ids = await store.database.run(operate.stop, session, reason.value, store.owner)
+    run_ids = await store.database.run(operate.stop, session, reason.value, store.owner, clock.wall())
     asked = frozenset(run_ids)
     left = await store.database.read(operate.stopping, asked)
     grace_s = max((run.grace_s for run in left), default=0.0)

@@ -12,6 +12,7 @@ from supervisor.store.contract import WAITING, Refused, Waiting
 from supervisor.store.sqlite import ledger, open_ticks, ticks
 from supervisor.store.sqlite.asking import Asking, Began, Changed, Connection, Moment
 from supervisor.store.sqlite.looking import PAUSED, QUARANTINED, breaker_refused, closed_to_all, look_at
+from supervisor.store.sqlite.nobody import NOBODY, end_left
 from supervisor.store.sqlite.rows import breaker_of, rules_text, tokens_of
 
 STANDS_ANEW: Final = Waiting()
@@ -39,6 +40,8 @@ def arrive(database: Connection, run: Asking, moment: Moment) -> Refused | Waiti
     if run.is_tick and run.number == 0 and (row is None or row[1] == "ended" or row[2] != run.owner):
         if not _start_tick(database, run, row):
             return Refused(Refusal.BUSY, _TAKEN)
+        if open_ticks.is_of_paused(database, run.run_id):
+            return Refused(Refusal.PAUSED, "its job is paused")
     elif row is not None:
         return _come_back(database, run, *row[:2])
     return _ask_gate(database, run, moment)
@@ -68,6 +71,7 @@ def _ask_gate(database: Connection, run: Asking, moment: Moment) -> Refused | Wa
         case gate.Answer.WAIT:
             _stand(database, run, _add(database, run, moment, "waiting"))
         case gate.Answer.REPLACE:
+            end_left(database, run.session, "replaced", moment.wall)
             database.execute(
                 "UPDATE runs INDEXED BY runs_under_way SET stop = 'replaced'"
                 " WHERE session = ? AND state <> 'ended' AND stop IS NULL",
@@ -86,12 +90,15 @@ def _ask_gate(database: Connection, run: Asking, moment: Moment) -> Refused | Wa
 
 
 def _traffic(database: Connection, session: str, *, silent: bool = False) -> gate.Traffic:
-    """Count what goes on. `silent`: with the runs that were passed by; who replaces others ends those too."""
+    """Count what goes on. `silent`: with the runs that were passed by; who replaces others ends those too.
+
+    One in nobody's hands is counted likewise: nothing of it runs, and who adopts it has it wait in line as any retry.
+    """
     standing, running, passed = database.execute(
         "SELECT count(*), coalesce(sum(state IN ('permitted', 'running')), 0),"
-        " coalesce(sum(state = 'waiting' AND seq NOT IN (SELECT run FROM places)), 0)"
+        " coalesce(sum(owner = ? OR state = 'waiting' AND seq NOT IN (SELECT run FROM places)), 0)"
         " FROM runs INDEXED BY runs_under_way WHERE session = ? AND state <> 'ended'",
-        (session,),
+        (NOBODY, session),
     ).fetchone()
     standing -= 0 if silent else passed
     if not standing:

@@ -14,6 +14,7 @@ from supervisor.store.sqlite import ledger
 from supervisor.store.sqlite.admission import give_up
 from supervisor.store.sqlite.asking import Connection, Moment
 from supervisor.store.sqlite.endings import write_ending
+from supervisor.store.sqlite.nobody import end_left
 from supervisor.store.sqlite.owners import Owner
 
 
@@ -95,11 +96,15 @@ def paused(database: Connection) -> list[str]:
     return [session for (session,) in database.execute("SELECT session FROM pauses ORDER BY session")]
 
 
-def stop(database: Connection, session: str, reason: str, me: str) -> list[str]:
-    """Ask every run of a session to end ('': every run), wherever it is; return their ids."""
+def stop(database: Connection, session: str, reason: str, me: str, wall: float) -> list[str]:
+    """Ask every run of a session to end ('': every run), wherever it is; return their ids.
+
+    Those in nobody's hands end at once: there is nobody to ask.
+    """
     where = "state <> 'ended'" if session == "" else "state <> 'ended' AND session = ?"
     given = () if session == "" else (session,)
     runs = [run_id for (run_id,) in database.execute(f"SELECT id FROM runs WHERE {where}", given)]  # noqa: S608
+    end_left(database, session, reason, wall)
     database.execute(f"UPDATE runs SET stop = coalesce(stop, ?) WHERE {where}", (reason, *given))  # noqa: S608
     _tell(database, session, "stop", me)
     return runs

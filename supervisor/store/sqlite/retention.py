@@ -14,6 +14,7 @@ from supervisor.lock.life_file import sweep
 from supervisor.store.forgetting import FORGET_AFTER_S
 from supervisor.store.sqlite.asking import Connection
 from supervisor.store.sqlite.database import Database
+from supervisor.store.sqlite.jobs import forget_jobs
 from supervisor.store.sqlite.rows import breaker_of, breaker_text
 from supervisor.store.sqlite.ticks import forget_ticks
 from supervisor.tasks import start_plain
@@ -55,8 +56,9 @@ class Retention:
             await self._forget(_MOST_BATCHES_AT_CLOSE)
 
     async def forget_ticks(self) -> None:
-        """Forget old ticks of jobs, a batch at a time. Raises StoreUnavailable."""
+        """Forget old ticks of jobs, a batch at a time, and jobs that are nobody's. Raises StoreUnavailable."""
         store = self._store
+        await store.database.run(forget_jobs, store.clock.wall())
         while await store.database.run(forget_ticks, *self._keep, store.clock.wall(), BATCH) == BATCH:
             pass
 

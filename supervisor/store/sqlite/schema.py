@@ -87,10 +87,12 @@ CREATE TABLE news(seq INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL, 
 
 CREATE TABLE policies(hash TEXT PRIMARY KEY, name TEXT NOT NULL, rules TEXT NOT NULL) WITHOUT ROWID;
 
--- A job of the settings. decided_wall: each tick up to there is in the ledger; overdue_wall: when that was told.
+-- A job of the settings. decided_wall: each tick up to there is in the ledger, as it was found at looked_wall;
+-- overdue_wall: when that was told; seen_wall: when a process last named the job.
 CREATE TABLE jobs(
     name TEXT PRIMARY KEY, schedule TEXT NOT NULL, known_wall REAL NOT NULL, decided_wall REAL NOT NULL,
-    paused_wall REAL, succeeded_wall REAL, succeeded_tick REAL, overdue_wall REAL
+    looked_wall REAL NOT NULL, seen_wall REAL NOT NULL, paused_wall REAL, succeeded_wall REAL, succeeded_tick REAL,
+    overdue_wall REAL
 ) WITHOUT ROWID;
 
 -- The ledger: each due tick, by the moment of its schedule. `outcome`: started | skipped | expired; NULL: its run has

@@ -4,25 +4,15 @@ A tick is *open* from when somebody found it until its run has begun an attempt 
 are written with the run's own rows. One that is open in the hands of a dead process is started again, under its run id.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from policies.catch_up import ON_TIME_S, CatchUp, due, tick_id
-from policies.schedule import Schedule
+from policies.catch_up import ON_TIME_S, due, tick_id
 from supervisor.store.sqlite.asking import Connection
+from supervisor.store.sqlite.jobs import Asked, is_paused, know, resume
 
 CLOCK_SET_BACK_S: Final = 60.0
-"""Where the newest tick that was decided on is further ahead, the clock was set back: a smaller step is waited out."""
-
-
-class Asked(NamedTuple):
-    """A job that may be due. `offset_s`: its stagger; `schedule_text`: what its schedule is known by."""
-
-    name: str
-    schedule: Schedule
-    schedule_text: str
-    offset_s: float
-    catch_up: CatchUp
+"""Where somebody has looked at a moment that is further ahead, the clock was set back: a smaller step is waited out."""
 
 
 class Claimed(NamedTuple):
@@ -34,74 +24,26 @@ class Claimed(NamedTuple):
     late: bool
 
 
-class JobState(NamedTuple):
-    """What is remembered of a job; moments are seconds since 1970."""
+def claim(database: Connection, jobs: Sequence[Asked], me: str, clock: Callable[[], float]) -> list[Claimed]:
+    """Write down every tick that is due and that nobody has found yet; return those that are to be started here.
 
-    known: float
-    decided: float
-    paused: float | None
-    succeeded: float | None
-    succeeded_tick: float | None
-    overdue: float | None
-
-
-def sync(database: Connection, jobs: Sequence[Asked], wall: float) -> dict[str, JobState]:
-    """Take note of the jobs that there are; return what is remembered of each.
-
-    Of a job that is new, or has another schedule than before, nothing was missed. One that is gone is forgotten; its
-    ticks stay in the ledger.
+    The clock on the wall is read in here, where nobody else writes: a moment that was read before a process stood
+    still would look like a clock that was set back.
     """
-    known: dict[str, str] = dict(database.execute("SELECT name, schedule FROM jobs").fetchall())
-    names = {job.name for job in jobs}
-    database.executemany("DELETE FROM jobs WHERE name = ?", [(name,) for name in known if name not in names])
-    for job in jobs:
-        before = known.get(job.name)
-        if before is None:
-            database.execute(
-                "INSERT INTO jobs(name, schedule, known_wall, decided_wall) VALUES (?, ?, ?, ?)",
-                (job.name, job.schedule_text, wall, wall - job.offset_s),
-            )
-        elif before != job.schedule_text:
-            database.execute(
-                "UPDATE jobs SET schedule = ?, known_wall = ?, decided_wall = ?, succeeded_wall = NULL,"
-                " succeeded_tick = NULL, overdue_wall = NULL WHERE name = ?",
-                (job.schedule_text, wall, wall - job.offset_s, job.name),
-            )
-    return states(database)
-
-
-def know(database: Connection, name: str, schedule_text: str, wall: float, decided: float | None = None) -> None:
-    """Take note of a job that may be new."""
-    database.execute(
-        "INSERT OR IGNORE INTO jobs(name, schedule, known_wall, decided_wall) VALUES (?, ?, ?, ?)",
-        (name, schedule_text, wall, wall if decided is None else decided),
-    )
-
-
-def states(database: Connection) -> dict[str, JobState]:
-    """Return what is remembered of each job."""
-    rows = database.execute(
-        "SELECT name, known_wall, decided_wall, paused_wall, succeeded_wall, succeeded_tick, overdue_wall FROM jobs"
-    )
-    return {name: JobState(*row) for name, *row in rows}
-
-
-def claim(database: Connection, jobs: Sequence[Asked], me: str, wall: float) -> list[Claimed]:
-    """Write down every tick that is due and that nobody has found yet; return those that are to be started here."""
+    wall = clock()
     return [claimed for job in jobs for claimed in _claim(database, job, me, wall)]
 
 
 def _claim(database: Connection, job: Asked, me: str, wall: float) -> list[Claimed]:
-    row = database.execute("SELECT decided_wall, paused_wall FROM jobs WHERE name = ?", (job.name,)).fetchone()
     now = wall - job.offset_s
-    if row is None:  # forgotten by a process that has other settings: of the last minute the ledger knows
-        know(database, job.name, job.schedule_text, wall, now - ON_TIME_S)
-        row = now - ON_TIME_S, None
-    decided, paused = row
-    if decided > now + CLOCK_SET_BACK_S:
+    know(database, job, wall, ON_TIME_S)  # forgotten while nobody named it: of the last minute the ledger knows
+    decided, looked, paused = database.execute(
+        "SELECT decided_wall, looked_wall, paused_wall FROM jobs WHERE name = ?", (job.name,)
+    ).fetchone()
+    if looked > wall + CLOCK_SET_BACK_S:
+        decided = min(decided, now)
         _forget_what_never_came(database, job.name, now)
-        decided = now
-        database.execute("UPDATE jobs SET decided_wall = ? WHERE name = ?", (now, job.name))
+        _note_decided(database, job.name, decided, wall)
     found = due(job.schedule, decided, now, job.catch_up)
     if not found.start and not found.expired:
         return []
@@ -118,8 +60,14 @@ def _claim(database: Connection, job: Asked, me: str, wall: float) -> list[Claim
         elif _add(database, job.name, tick, wall, None, run_id=run_id, owner=me):
             claimed.append(Claimed(job.name, tick, run_id, found.is_late or tick != found.start[-1]))
     newest = (found.start or found.expired)[-1]
-    database.execute("UPDATE jobs SET decided_wall = ? WHERE name = ?", (newest, job.name))
+    _note_decided(database, job.name, newest, wall)
     return claimed
+
+
+def _note_decided(database: Connection, name: str, newest: float, wall: float) -> None:
+    database.execute(
+        "UPDATE jobs SET decided_wall = ?, looked_wall = ?, seen_wall = ? WHERE name = ?", (newest, wall, wall, name)
+    )
 
 
 def _add(  # noqa: PLR0913, PLR0917 - the columns
@@ -188,44 +136,14 @@ def note_succeeded(database: Connection, run_id: str, wall: float) -> None:
     )
 
 
-def note_job_succeeded(database: Connection, job: str, wall: float, offset_s: float = 0.0) -> None:
-    """A run of the job that no tick asked for has succeeded, as one of a tick that came now would have."""
-    database.execute(
-        "UPDATE jobs SET succeeded_wall = ?, succeeded_tick = ?, overdue_wall = NULL WHERE name = ?",
-        (wall, wall - offset_s, job),
-    )
-
-
 # --- what operators do, and see
 
 
-def pause(database: Connection, name: str, wall: float) -> bool:
-    """Pause a job: its ticks are skipped. Tell whether there is one that was not paused."""
-    cursor = database.execute("UPDATE jobs SET paused_wall = ? WHERE name = ? AND paused_wall IS NULL", (wall, name))
-    return cursor.rowcount == 1
-
-
-def resume(database: Connection, name: str) -> bool:
-    """Have a paused job run again; tell whether it was paused."""
-    cursor = database.execute("UPDATE jobs SET paused_wall = NULL WHERE name = ? AND paused_wall IS NOT NULL", (name,))
-    return cursor.rowcount == 1
-
-
-def resume_from_now(database: Connection, job: Asked, wall: float) -> bool:
+def resume_from_now(database: Connection, job: Asked, clock: Callable[[], float]) -> bool:
     """Do as `resume`; what came while it was paused and nobody looked is skipped, as if somebody had."""
-    paused = database.execute("SELECT 1 FROM jobs WHERE name = ? AND paused_wall IS NOT NULL", (job.name,)).fetchone()
-    if paused is not None:
-        _claim(database, job, "", wall)  # it is paused: none of what is found is to be started
+    if is_paused(database, job.name):
+        claim(database, [job], "", clock)  # it is paused: none of what is found is to be started
     return resume(database, job.name)
-
-
-def claim_overdue(database: Connection, name: str, succeeded: float | None, wall: float) -> bool:
-    """Note that a job is told to be overdue; tell whether nobody has done so since its last success."""
-    cursor = database.execute(
-        "UPDATE jobs SET overdue_wall = ? WHERE name = ? AND overdue_wall IS NULL AND succeeded_wall IS ?",
-        (wall, name, succeeded),
-    )
-    return cursor.rowcount == 1
 
 
 class Tick(NamedTuple):

@@ -10,6 +10,7 @@ from policies.catch_up import CatchUp
 from policies.failure import Kind
 from policies.policy import OnLost
 from policies.schedule import Every
+from supervisor.store.sqlite.jobs import NAMED_S
 from supervisor.testing import ScriptedWork, SharedFile, World, fails, hangs, succeeds
 from supervisor.testing.clock import WALL
 from supervisor.testing.faults import Blow, Strike
@@ -101,7 +102,7 @@ def test_a_run_that_is_adopted_in_a_long_backoff_is_not_taken_for_one_that_nobod
 def test_a_run_that_nobody_can_go_on_with_is_ended(change: str) -> None:
     async def main(world: World, file: SharedFile) -> None:
         one, other = two(world, file, ScriptedWork(fails(Kind.SERVER_ERROR), succeeds()))
-        policy = lasting(rules(backoff_s=100.0, deadline_s=200.0))
+        policy = lasting(rules(backoff_s=100.0, deadline_s=None if change == "gone" else 200.0))
         one.start(job(every_s=3000.0, policy=policy))
         await asyncio.sleep(3010.0)
         one.process.kill()
@@ -112,7 +113,7 @@ def test_a_run_that_nobody_can_go_on_with_is_ended(change: str) -> None:
         await asyncio.sleep(250.0 if change == "past its deadline" else 0.0)
         now = {"other rules": [job(every_s=3000.0, policy=rules())], "gone": []}
         other.start(*now.get(change, [job(every_s=3000.0, policy=policy)]))
-        await asyncio.sleep(20.0)
+        await asyncio.sleep(20.0 if change != "gone" else NAMED_S)
         assert runs(file) == [("ended", 1, "failed", "lost")]
 
     on_a_clock(main)

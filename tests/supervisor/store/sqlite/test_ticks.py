@@ -1,5 +1,6 @@
 """The ledger of ticks: each is found once, by one of those who look, and ends once."""
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
@@ -7,10 +8,11 @@ import pytest
 from policies.catch_up import MOST_COUNTED, CatchUp, tick_id
 from policies.schedule import Every, Schedule
 from supervisor.owner import this_process
-from supervisor.store.sqlite import open_ticks, owners, schema, ticks
+from supervisor.store.sqlite import jobs, open_ticks, owners, schema, ticks
 from supervisor.store.sqlite.asking import Connection, Moment
+from supervisor.store.sqlite.jobs import Asked, JobState
 from supervisor.store.sqlite.owners import Owner
-from supervisor.store.sqlite.ticks import Asked, Claimed, claim, sync
+from supervisor.store.sqlite.ticks import Claimed
 from supervisor.testing import InlineDatabase, SharedFile
 from supervisor.testing.clock import WALL
 
@@ -32,6 +34,14 @@ def file() -> SharedFile:
 def asked(name: str = "job", schedule: Schedule | None = None, catch_up: CatchUp = CatchUp.LAST, **more: Any) -> Asked:
     schedule = schedule or Every(60.0, WALL)
     return Asked(name, schedule, more.get("text", repr(schedule)), more.get("offset_s", 0.0), catch_up)
+
+
+def sync(database: Connection, asked: Sequence[Asked], wall: float, gone: Collection[str] = ()) -> dict[str, JobState]:
+    return jobs.sync(database, asked, lambda: wall, gone)
+
+
+def claim(database: Connection, asked: Sequence[Asked], me: str, wall: float) -> list[Claimed]:
+    return ticks.claim(database, asked, me, lambda: wall)
 
 
 def lives(database: Connection, name: str) -> None:
@@ -61,7 +71,7 @@ def test_a_new_job_has_missed_nothing(database: Connection) -> None:
 
 def test_a_job_with_another_schedule_has_missed_nothing_and_never_succeeded(database: Connection) -> None:
     sync(database, [asked()], WALL)
-    ticks.note_job_succeeded(database, "job", WALL + 1)
+    jobs.note_job_succeeded(database, "job", WALL + 1)
     other = asked(schedule=Every(7.0, WALL), text="every 7s")
     states = sync(database, [other], WALL + 3600.0)
     assert (states["job"].decided, states["job"].succeeded) == (WALL + 3600.0, None)
@@ -73,29 +83,13 @@ def test_a_job_that_is_the_same_as_before_is_remembered(database: Connection) ->
     assert sync(database, [asked()], WALL + 3600.0) == before
 
 
-def test_a_job_that_is_gone_is_forgotten_and_its_ticks_are_not(database: Connection) -> None:
-    sync(database, [asked()], WALL)
-    claim(database, [asked()], "one", WALL + 60.0)
-    assert sync(database, [], WALL + 61.0) == {}
-    assert of(database) == [(60.0, None, None)]
-
-
-def test_a_job_that_another_process_has_forgotten_loses_no_tick(database: Connection) -> None:
-    """Two processes have other settings, or one of them has reloaded its own a second earlier."""
-    sync(database, [asked()], WALL)
-    claim(database, [asked()], "one", WALL + 60.0)
-    sync(database, [], WALL + 61.0)
-    assert [tick.tick for tick in claim(database, [asked()], "one", WALL + 120.0)] == [WALL + 120.0]
-    assert of(database) == [(60.0, None, None), (120.0, None, None)]
-
-
 def test_ticks_of_a_paused_job_are_skipped(database: Connection) -> None:
     sync(database, [asked()], WALL)
-    assert ticks.pause(database, "job", WALL + 1.0)
-    assert not ticks.pause(database, "job", WALL + 2.0)
+    assert jobs.pause(database, "job", WALL + 1.0)
+    assert not jobs.pause(database, "job", WALL + 2.0)
     assert claim(database, [asked()], "one", WALL + 60.0) == []
-    assert ticks.resume(database, "job")
-    assert not ticks.resume(database, "job")
+    assert jobs.resume(database, "job")
+    assert not jobs.resume(database, "job")
     assert len(claim(database, [asked()], "one", WALL + 120.0)) == 1
     assert of(database) == [(60.0, "skipped", "paused"), (120.0, None, None)]
 
@@ -230,11 +224,12 @@ def test_what_was_left_open_expires_where_only_the_newest_counts(database: Conne
     assert of(database) == [(60.0, "expired", None), (120.0, None, None)]
 
 
-def test_what_was_left_open_of_a_job_that_is_gone_is_skipped(database: Connection) -> None:
+def test_what_was_left_open_of_a_paused_job_is_skipped(database: Connection) -> None:
     sync(database, [asked()], WALL)
     claim(database, [asked()], "dead", WALL + 60.0)
-    assert open_ticks.take_over(database, [], "two", WALL + 61.0) == []
-    assert of(database) == [(60.0, "skipped", "removed")]
+    jobs.pause(database, "job", WALL + 61.0)
+    assert open_ticks.take_over(database, [asked()], "two", WALL + 62.0) == []
+    assert of(database) == [(60.0, "skipped", "paused")]
 
 
 # --- how a tick ends
@@ -259,13 +254,13 @@ def test_a_tick_ends_once(database: Connection) -> None:
 def test_a_success_is_noted_with_its_tick_and_ends_being_overdue(database: Connection) -> None:
     sync(database, [asked()], WALL)
     [tick] = claim(database, [asked()], "one", WALL + 60.0)
-    assert ticks.claim_overdue(database, "job", None, WALL + 70.0)
-    assert not ticks.claim_overdue(database, "job", None, WALL + 71.0)
+    assert jobs.claim_overdue(database, "job", None, WALL + 70.0)
+    assert not jobs.claim_overdue(database, "job", None, WALL + 71.0)
     ticks.note_succeeded(database, tick.run_id, WALL + 75.0)
-    state = ticks.states(database)["job"]
+    state = jobs.states(database)["job"]
     assert (state.succeeded, state.succeeded_tick, state.overdue) == (WALL + 75.0, tick.tick, None)
-    assert not ticks.claim_overdue(database, "job", None, WALL + 76.0), "it has succeeded meanwhile"
-    assert ticks.claim_overdue(database, "job", WALL + 75.0, WALL + 76.0)
+    assert not jobs.claim_overdue(database, "job", None, WALL + 76.0), "it has succeeded meanwhile"
+    assert jobs.claim_overdue(database, "job", WALL + 75.0, WALL + 76.0)
 
 
 # --- what is forgotten

@@ -13,6 +13,7 @@ from supervisor.store.contract import Refused, Standing, Waiting
 from supervisor.store.sqlite import admission, ledger, operate
 from supervisor.store.sqlite.store import SqliteStore
 from supervisor.testing import ScriptedWork, SharedFile, fails, succeeds
+from supervisor.testing.clock import WALL
 from tests.supervisor.rules import rules
 from tests.supervisor.store.sqlite.opened import number_of, store_on
 
@@ -32,7 +33,7 @@ class ToldInBetween(NeverAtOnce):
 
     async def begin(self, run: Standing) -> Refused | None:
         if run.number + 1 >= self.after:
-            operate.stop(self.file.connection, run.session, Reason.STOPPED.value, "another")
+            operate.stop(self.file.connection, run.session, Reason.STOPPED.value, "another", WALL)
         return await super().begin(run)
 
 
