@@ -12,8 +12,9 @@ from supervisor.store.contract import WAITING, Refused, Waiting
 from supervisor.store.sqlite import ledger, open_ticks, ticks
 from supervisor.store.sqlite.asking import Asking, Began, Changed, Connection, Moment
 from supervisor.store.sqlite.looking import PAUSED, QUARANTINED, breaker_refused, closed_to_all, look_at
-from supervisor.store.sqlite.nobody import NOBODY, end_left
+from supervisor.store.sqlite.nobody import end_left
 from supervisor.store.sqlite.rows import breaker_of, rules_text, tokens_of
+from supervisor.store.sqlite.traffic import running_in, traffic_of
 
 STANDS_ANEW: Final = Waiting()
 """It waits as before, but has a new place in line."""
@@ -38,30 +39,35 @@ def arrive(database: Connection, run: Asking, moment: Moment) -> Refused | Waiti
         return refused
     row = database.execute("SELECT seq, state, owner FROM runs WHERE id = ?", (run.run_id,)).fetchone()
     if run.is_tick and run.number == 0 and (row is None or row[1] == "ended" or row[2] != run.owner):
-        if not _start_tick(database, run, row):
-            return Refused(Refusal.BUSY, _TAKEN)
-        if open_ticks.is_of_paused(database, run.run_id):
-            return Refused(Refusal.PAUSED, "its job is paused")
+        if (refused := _start_tick(database, run, row)) is not None:
+            return refused
     elif row is not None:
         return _come_back(database, run, *row[:2])
     return _ask_gate(database, run, moment)
 
 
-def _start_tick(database: Connection, run: Asking, row: tuple[int, str, str] | None) -> bool:
-    """Begin a tick's run, perhaps once more; False: somebody took it, and has started it, or decided otherwise.
+def _start_tick(database: Connection, run: Asking, row: tuple[int, str, str] | None) -> Refused | None:
+    """Begin a tick's run, perhaps once more, unless somebody took it, and has started it, or decided otherwise.
 
     Of one whose process died, or stood still, before its first attempt nothing is left: it arrives again.
     """
     if not open_ticks.is_open(database, run.run_id, run.owner):
-        return False
+        return Refused(Refusal.BUSY, _TAKEN)
     if row is not None:
         give_up(database, run.session, run.owner, row[0], "ended")
         database.execute("DELETE FROM runs WHERE seq = ?", row[:1])
-    return True
+    return _look_at_tick(database, run.run_id)
+
+
+def _look_at_tick(database: Connection, run_id: str) -> Refused | None:
+    """Refuse a tick that somebody has decided on, or whose job an operator has paused since it was found."""
+    if not open_ticks.is_undecided(database, run_id):
+        return Refused(Refusal.BUSY, _TAKEN)
+    return Refused(Refusal.PAUSED, "its job is paused") if open_ticks.is_of_paused(database, run_id) else None
 
 
 def _ask_gate(database: Connection, run: Asking, moment: Moment) -> Refused | Waiting | None:
-    traffic = _traffic(database, run.session, silent=run.policy.gate.overlap is gate.Overlap.REPLACE)
+    traffic = traffic_of(database, run.session, silent=run.policy.gate.overlap is gate.Overlap.REPLACE)
     match answer := gate.arrive(run.policy.gate, traffic):
         case Refusal():
             return Refused(answer)
@@ -87,27 +93,6 @@ def _ask_gate(database: Connection, run: Asking, moment: Moment) -> Refused | Wa
 
 
 # --- the line
-
-
-def _traffic(database: Connection, session: str, *, silent: bool = False) -> gate.Traffic:
-    """Count what goes on. `silent`: with the runs that were passed by; who replaces others ends those too.
-
-    One in nobody's hands is counted likewise: nothing of it runs, and who adopts it has it wait in line as any retry.
-    """
-    standing, running, passed = database.execute(
-        "SELECT count(*), coalesce(sum(state IN ('permitted', 'running')), 0),"
-        " coalesce(sum(owner = ? OR state = 'waiting' AND seq NOT IN (SELECT run FROM places)), 0)"
-        " FROM runs INDEXED BY runs_under_way WHERE session = ? AND state <> 'ended'",
-        (NOBODY, session),
-    ).fetchone()
-    standing -= 0 if silent else passed
-    if not standing:
-        return gate.Traffic()
-    retries, newest, places = database.execute(
-        "SELECT coalesce(sum(retry), 0), coalesce(sum(newest), 0), count(*) FROM places WHERE session = ?", (session,)
-    ).fetchone()
-    in_line = places - retries - newest
-    return gate.Traffic(running, in_line, standing - in_line - newest, retries)
 
 
 def _add(database: Connection, run: Asking, moment: Moment, state: str, *, replaces: bool = False) -> int:
@@ -155,7 +140,7 @@ def _come_back(database: Connection, run: Asking, seq: int, state: str) -> Refus
             return WAITING
     line = "SELECT 1 FROM places WHERE session = ? AND NOT newest LIMIT 1"
     waits = database.execute(line, (run.session,)).fetchone()
-    if waits is None and gate.may_enter(run.policy.gate, _running(database, run.session)):
+    if waits is None and gate.may_enter(run.policy.gate, running_in(database, run.session)):
         _set_state(database, seq, "permitted")
         return None
     _set_state(database, seq, "waiting")
@@ -177,15 +162,6 @@ def _displace_newest(database: Connection, run: Asking) -> None:
 def _place_of(database: Connection, seq: int) -> tuple[int, bool] | None:
     row = database.execute("SELECT place, newest FROM places WHERE run = ?", (seq,)).fetchone()
     return None if row is None else (row[0], bool(row[1]))
-
-
-def _running(database: Connection, session: str) -> int:
-    [running] = database.execute(
-        "SELECT count(*) FROM runs INDEXED BY runs_under_way"
-        " WHERE session = ? AND state <> 'ended' AND state IN ('permitted', 'running')",
-        (session,),
-    ).fetchone()
-    return int(running)
 
 
 def _set_state(database: Connection, seq: int, state: str) -> None:
@@ -221,14 +197,14 @@ def take_turn(database: Connection, run: Asking, moment: Moment) -> Refused | Wa
 
 def _is_first(database: Connection, run: Asking, seq: int, place: int, newest: bool, *, replaces: bool) -> bool:  # noqa: FBT001 - as it is in its row
     if newest:
-        return gate.newest_may_enter(run.policy.gate, _traffic(database, run.session))
+        return gate.newest_may_enter(run.policy.gate, traffic_of(database, run.session))
     ahead = "SELECT 1 FROM places WHERE session = ? AND place < ? AND NOT newest LIMIT 1"
     if database.execute(ahead, (run.session, place)).fetchone() is not None:
         return False
     older = "SELECT 1 FROM runs INDEXED BY runs_under_way WHERE session = ? AND state <> 'ended' AND seq < ? LIMIT 1"
     if replaces and database.execute(older, (run.session, seq)).fetchone() is not None:
         return False  # an older run is not over yet: it may be in its backoff, or hold another permit
-    return gate.may_enter(run.policy.gate, _running(database, run.session))
+    return gate.may_enter(run.policy.gate, running_in(database, run.session))
 
 
 def leave(database: Connection, run: Asking) -> None:
@@ -271,10 +247,9 @@ def begin(database: Connection, run: Asking, host: Bucket | None, moment: Moment
     seq, state, _, stop, paused, quarantined, breaker, spent, spent_at = row
     if state == "running":
         return _begun_before(database, seq, run, stop)
-    if run.is_tick and run.number == 0 and not open_ticks.is_undecided(database, run.run_id):
-        leave(database, run)
-        return Began(Refused(Refusal.BUSY, _TAKEN))
     refused = closed_to_all(database, run.session, paused=paused) if paused or quarantined else None
+    if refused is None and run.is_tick and run.number == 0:
+        refused = _look_at_tick(database, run.run_id)
     before = breaker_of(breaker)
     after, answer = admit(run.policy.breaker, before, moment.at)
     if refused is None and isinstance(answer, BreakerRefused):
