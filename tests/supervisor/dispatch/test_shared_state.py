@@ -112,6 +112,7 @@ def test_a_run_in_nobody_s_hands_is_stopped_at_once(session: str) -> None:
     async def main(world: World, file: SharedFile) -> None:
         async with left_over(world, file) as (looks, supervisor):
             began = world.clock.now()
+            assert supervisor._lost is not None
             stopped = await stop(world.clock, looks.store, supervisor._lost, session, Reason.STOPPED)
             assert (len(stopped.run_ids), stopped.left) == (1, [])
             assert runs(file) == [("ended", 1, "cancelled", "stopped")]
