@@ -63,6 +63,20 @@ def test_a_job_stays_known_while_a_process_that_has_it_serves_and_only_then_is_i
     on_a_clock(main)
 
 
+def test_a_job_that_is_taken_out_of_the_settings_is_nobody_s_at_once_and_stays_paused() -> None:
+    async def main(world: World, file: SharedFile) -> None:
+        async with Serving(world, file, "one").serve(job(), job("another")) as dispatcher:
+            job_rows.pause(file.connection, "job", world.clock.wall())
+            await dispatcher.set_jobs([job("another")])
+            names = [job_rows.is_named(file.connection, name, world.clock.wall()) for name in ("job", "another")]
+            assert names == [False, True]
+            await dispatcher.set_jobs([job(), job("another")])
+            await asyncio.sleep(130.0)
+        assert outcomes(file) == ["paused", "paused"]
+
+    on_a_clock(main)
+
+
 # --- a job that is paused
 
 
