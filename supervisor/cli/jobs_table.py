@@ -18,20 +18,24 @@ DAY_S: Final = 86400.0
 def listed(settings: "Settings", path: "Path") -> list[dict[str, Any]]:
     """Return a row for each job of the settings, with what the state remembers of it. Raises StoreUnavailable."""
     from supervisor.store.sqlite import jobs as job_rows
-    from supervisor.store.sqlite import ticks
+    from supervisor.store.sqlite import operate, ticks
     from supervisor.store.sqlite.reading import reading
 
     wall = SystemClock().wall()
     states: dict[str, JobState] = {}
     counts: dict[str, dict[str, int]] = {}
     last: dict[str, Tick] = {}
+    paused: frozenset[str] = frozenset()
     with reading(path) as database:
         if database is not None:
+            paused = frozenset(operate.paused(database))
             states, counts = job_rows.states(database), ticks.counts_since(database, wall - DAY_S)
             last = {job.name: tick for job in settings.jobs for tick in ticks.ledger_of(database, job.name, 1)}
-    return [
-        _row(job, states.get(job.name), counts.get(job.name, {}), last.get(job.name), wall) for job in settings.jobs
-    ]
+    rows = []
+    for job in settings.jobs:
+        row = _row(job, states.get(job.name), counts.get(job.name, {}), last.get(job.name), wall)
+        rows.append(row | {"session_paused": not paused.isdisjoint(("", job.session))})
+    return rows
 
 
 def _row(
@@ -61,7 +65,10 @@ def print_jobs(rows: list[dict[str, Any]]) -> None:
     """Print them as a table."""
     cells = []
     for row in rows:
-        day, marks = row["last_day"], [mark for mark in ("paused", "overdue") if row[mark]]
+        day, marks = (
+            row["last_day"],
+            [mark.replace("_", " ") for mark in ("paused", "session_paused", "overdue") if row[mark]],
+        )
         counts = f"{day['started']}/{day['skipped']}/{day['expired']}"
         following = "never" if row["next_at"] is None else row["next_at"][:19].replace("T", " ")
         last = "" if row["last"] is None else _last(row["last"])

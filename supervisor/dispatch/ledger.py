@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from supervisor.settings.values import Job
 from supervisor.steps.running import Running
-from supervisor.store.sqlite import adopting, nobody, open_ticks, ticks
+from supervisor.store.sqlite import adopting, open_ticks, ticks
 from supervisor.store.sqlite import jobs as job_rows
 from supervisor.store.sqlite.adopting import Adopted
 from supervisor.store.sqlite.jobs import Asked, JobState
@@ -33,22 +33,27 @@ class TickLedger:
     async def claim(self, jobs: Iterable[Job]) -> list[Claimed]:
         """Find the due ticks of jobs that nobody has found yet; return those to start here."""
         store = self._store
+        await store.watching.renew_if_silent()
         return await store.database.run(ticks.claim, _asked(jobs), store.owner, store.clock.wall)
 
     async def take_over(self, jobs: Iterable[Job], carried: Collection[str]) -> list[Claimed]:
         """Take the ticks that their finder has not started, and cannot any more; none of those `carried` out here."""
         store = self._store
-        if not await store.database.read(open_ticks.anything_open):  # mostly: no writer is made to wait for that
+        if not await store.database.read(open_ticks.left, store.owner) - set(carried):  # mostly: no writer has to wait
             return []
+        await store.watching.renew_if_silent()
         return await store.database.run(open_ticks.take_over, _asked(jobs), store.owner, store.clock.wall(), carried)
 
     async def adopt(self, jobs: Iterable[Job], carried: Collection[str]) -> list[Adopted]:
         """Take the runs whose retry is in nobody's hands; none of those `carried` out here. `go_on` must follow."""
         store = self._store
-        if not await store.database.read(nobody.anything_left):
+        left = await store.database.read(adopting.left, store.owner)
+        ours = {run_id for run_id in left if run_id in carried or run_id in store.standing or store.ends_later(run_id)}
+        if left == ours:
             return []
+        await store.watching.renew_if_silent()
         hashes: Mapping[str, str] = {job.name: job.policy.hash for job in jobs}
-        adopted = await store.database.run(adopting.adopt, hashes, store.owner, store.moment(), carried)
+        adopted = await store.database.run(adopting.adopt, hashes, store.owner, store.moment(), ours)
         store.adopted.update(run.run_id for run in adopted)
         return adopted
 

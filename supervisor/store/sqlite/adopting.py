@@ -1,7 +1,7 @@
 """A job's run whose process died, and whose policy says to retry it: it waits, in nobody's hands, for who adopts it."""
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from policies.policy import OnLost
 from supervisor.report import Status
@@ -55,6 +55,23 @@ def leave_retry(database: Connection, session: str, seq: int, me: str, tokens: f
     database.execute("UPDATE runs SET owner = ?, reserved = ? WHERE seq = ?", (NOBODY, tokens, seq))
 
 
+_WAITS: Final = "state <> 'ended' AND (runs.owner = ? OR (runs.owner = ? AND state = 'backoff'))"
+"""In nobody's hands, or in ours: adopted by a call whose answer was lost, unless it is carried out here."""
+
+
+_TO_ADOPT: Final = (
+    "SELECT runs.seq, job, tick_wall, id, session, policy_hash, number, retries_below, reserved, deadline_at,"  # noqa: S608
+    " started_wall, (SELECT max(json_extract(verdict, '$.at')) FROM attempts"
+    " WHERE run = runs.seq AND attempts.number = runs.number)"
+    f" FROM runs JOIN ticks ON run_id = id WHERE {_WAITS}"
+)
+
+
+def left(database: Connection, me: str) -> frozenset[str]:
+    """Return the runs that may wait for who adopts them: those in nobody's hands, and ours that wait for a retry."""
+    return frozenset(row[0] for row in database.execute(f"SELECT id FROM runs WHERE {_WAITS}", (NOBODY, me)))  # noqa: S608
+
+
 def adopt(
     database: Connection, hashes: Mapping[str, str], me: str, moment: Moment, carried: Collection[str] = ()
 ) -> list[Adopted]:
@@ -65,13 +82,7 @@ def adopt(
     Left alone are the runs that are `carried` out here: they were taken from us while we stood still, and know it soon.
     """
     end_overdue(database, me, moment)
-    rows = database.execute(
-        "SELECT runs.seq, job, tick_wall, id, session, policy_hash, number, retries_below, reserved, deadline_at,"
-        " started_wall, (SELECT max(json_extract(verdict, '$.at')) FROM attempts"
-        " WHERE run = runs.seq AND attempts.number = runs.number)"
-        " FROM runs JOIN ticks ON run_id = id WHERE runs.owner = ? AND state <> 'ended'",
-        (NOBODY,),
-    ).fetchall()
+    rows = database.execute(_TO_ADOPT, (NOBODY, me)).fetchall()
     adopted = []
     for seq, job, tick, run_id, session, policy_hash, number, below, tokens, deadline_at, started_wall, at in rows:
         if run_id in carried or (job not in hashes and is_named(database, job, moment.wall)):

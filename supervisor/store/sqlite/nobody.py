@@ -8,14 +8,6 @@ NOBODY: Final = ""
 """The owner of a run that is to be adopted."""
 
 
-def anything_left(database: Connection) -> bool:
-    """Tell whether a run waits for who adopts it."""
-    return (
-        database.execute("SELECT 1 FROM runs WHERE owner = ? AND state <> 'ended' LIMIT 1", (NOBODY,)).fetchone()
-        is not None
-    )
-
-
 def end_left(database: Connection, session: str, reason: str, wall: float) -> None:
     """End a session's runs that are in nobody's hands ('': every session's): nobody would hear that they are to end.
 

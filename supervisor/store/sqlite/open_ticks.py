@@ -8,7 +8,9 @@ from supervisor.store.sqlite.asking import Connection
 from supervisor.store.sqlite.jobs import Asked, is_named, is_paused
 from supervisor.store.sqlite.ticks import Claimed
 
-_LEFT: Final = "FROM ticks WHERE outcome IS NULL AND (owner IS NULL OR owner NOT IN (SELECT id FROM owners))"
+_LEFT: Final = (
+    "FROM ticks WHERE outcome IS NULL AND (owner IS NULL OR owner = ? OR owner NOT IN (SELECT id FROM owners))"
+)
 _TO_TAKE_OVER: Final = (
     "SELECT job, tick_wall, run_id, (SELECT max(tick_wall) FROM ticks AS others WHERE others.job = ticks.job) "  # noqa: S608
     + _LEFT
@@ -46,9 +48,9 @@ def let_go(database: Connection, owner: str) -> None:
     database.execute("UPDATE ticks SET owner = NULL WHERE outcome IS NULL AND owner = ?", (owner,))
 
 
-def anything_open(database: Connection) -> bool:
-    """Tell whether a tick is open in the hands of nobody who is there."""
-    return database.execute(f"SELECT 1 {_LEFT} LIMIT 1").fetchone() is not None
+def left(database: Connection, me: str) -> frozenset[str]:
+    """Return the runs of ticks that are open in our hands, or in those of nobody who is there."""
+    return frozenset(run_id for (run_id,) in database.execute(f"SELECT run_id {_LEFT}", (me,)))
 
 
 def take_over(
@@ -56,10 +58,11 @@ def take_over(
 ) -> list[Claimed]:
     """Take what is open in nobody's hands, or in those of a process that is gone; return what is to be started here.
 
-    Left alone are the runs that are `carried` out here: they were taken from us while we stood still, and know it soon.
-    And so are the jobs of a process that has other settings: it comes for them itself, or they are nobody's by and by.
+    Left alone are the runs that are `carried` out here, be it that they were taken from us while we stood still: they
+    know it soon. What else is open in our hands was found by a call whose answer was lost. And left alone are the jobs
+    of a process that has other settings: it comes for them itself, or they are nobody's by and by.
     """
-    rows = database.execute(_TO_TAKE_OVER).fetchall()
+    rows = database.execute(_TO_TAKE_OVER, (me,)).fetchall()
     if not rows:
         return []
     by_name = {job.name: job for job in jobs}

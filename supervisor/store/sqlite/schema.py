@@ -169,11 +169,12 @@ def _keep_a_log(connection: sqlite3.Connection) -> None:
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-            return
         except sqlite3.OperationalError as error:
             if not is_busy(error) or clock.now() >= until:
                 raise
-        Event().wait(_PAUSE_S)
+            Event().wait(_PAUSE_S)
+        else:
+            return
 
 
 def version(connection: sqlite3.Connection, path: Path) -> int:
