@@ -48,14 +48,18 @@ class TickLedger:
         """Take the runs whose retry is in nobody's hands; none of those `carried` out here. `go_on` must follow."""
         store = self._store
         left = await store.database.read(adopting.left, store.owner)
-        ours = {run_id for run_id in left if run_id in carried or run_id in store.standing or store.ends_later(run_id)}
-        if left == ours:
+        if not any(self._is_nobodys(run_id, carried) for run_id in left):
             return []
         await store.watching.renew_if_silent()
+        # Of this very moment: one that was in its attempt when they were read may wait for its retry by now.
+        ours = {*carried, *store.standing, *filter(store.ends_later, left)}
         hashes: Mapping[str, str] = {job.name: job.policy.hash for job in jobs}
         adopted = await store.database.run(adopting.adopt, hashes, store.owner, store.moment(), ours)
         store.adopted.update(run.run_id for run in adopted)
         return adopted
+
+    def _is_nobodys(self, run_id: str, carried: Collection[str]) -> bool:
+        return run_id not in carried and run_id not in self._store.standing and not self._store.ends_later(run_id)
 
     def go_on(self, run: Running) -> None:
         """Have an adopted run be one that is carried out here."""
