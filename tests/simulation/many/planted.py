@@ -238,7 +238,7 @@ PLANTED_MANY: dict[str, Callable[[], Plant]] = {
     "others are not told": lambda: Replaced((ledger, "tell", _not_told)),
     "replace does not wait for other processes": lambda: Replaced((admission, "_is_first", _replaces_at_once)),
     "a run of another process is not ended": lambda: Replaced((Watching, "hear_stops", _deaf)),
-    "attempts that run have no permit": lambda: Replaced((admission, "_running", _own_only)),
+    "attempts that run have no permit": lambda: Replaced((admission, "running_in", _own_only)),
     "slots of other processes are not counted": lambda: Replaced((hosting, "take_slot", _own_slots)),
     "nested retries are not written in their parents' rows": lambda: Replaced(
         (outcome, "charge_parents", _parents_not_charged)
