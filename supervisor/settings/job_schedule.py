@@ -1,6 +1,6 @@
 """When a job is due, from its table; and a schedule as keys of a table, and as text: the same for the same one."""
 
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from policies.schedule import At, Cron, Every, Schedule, ScheduleError
@@ -26,7 +26,7 @@ def schedule_of(table: JobTable, at: Path, wrong: list[Problem]) -> Schedule | N
         zone = zone_named(table.tz)
     except UnknownZone as error:
         wrong.append(Problem((*at, "tz"), str(error)))
-        return None
+        zone = UTC  # what else is wrong is told too
     moments = {key: _moment(getattr(table, key), zone, (*at, key), wrong) for key in ("anchor", "at")}
     try:
         if table.cron is not None:

@@ -79,12 +79,12 @@ def test_relative_paths_are_of_the_folder_of_the_settings_file(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    settings = read(JOB + 'every = "1h"\ncwd = "work"\nlock = "locks/a.jsonl"\n')
+    settings = read(JOB + 'every = "1h"\ncwd = "turns"\nlock = "locks/a.jsonl"\n')
     assert [told.split(": ", 1)[1] for told in job_warnings(settings, NOW)] == [
-        f'the folder of its lock is not there: "{tmp_path}/work/locks"',
-        f'its folder is not there: "{tmp_path}/work"',
+        f'the folder of its lock is not there: "{tmp_path}/turns/locks"',
+        f'its folder is not there: "{tmp_path}/turns"',
     ]
-    (tmp_path / "work" / "locks").mkdir(parents=True)
+    (tmp_path / "turns" / "locks").mkdir(parents=True)
     assert job_warnings(settings, NOW) == ()
     [job] = read(JOB + 'every = "1h"\nlock = "a.jsonl"\n').jobs
     whole = with_whole_paths(job, settings)

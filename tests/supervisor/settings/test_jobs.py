@@ -173,6 +173,12 @@ def test_a_job_needs_a_name_of_its_own_and_a_command(problems: Any) -> None:
     assert "no shell reads it" in problems('jobs = [{ name = "a", command = "true", every = "1m" }]')[0]
 
 
+def test_an_expression_is_read_also_where_its_zone_is_wrong(problems: Any) -> None:
+    zone, expression = problems(f'{JOB}cron = "0 25 * * *"\ntz = "Europe/Berln"')
+    assert zone.startswith("jobs #1 tz there is no time zone")
+    assert expression.startswith("jobs #1 cron hour needs")
+
+
 def test_everything_that_is_wrong_is_told_at_once(problems: Any) -> None:
     told = problems(f"""
         serve.drain = "soon"
