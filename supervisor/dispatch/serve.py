@@ -51,9 +51,8 @@ class Server:
         self._clock = SystemClock()
         self._file = SettingsFile(settings, read)
         self._systemd = Systemd(os.environ, os.getpid())
-        self._names: dict[
-            str, str
-        ] = {}  # of jobs, by what the ids of their runs begin with; also of those that are gone
+        # Names of jobs, also of those that are gone, by what the ids of their runs begin with.
+        self._names: dict[str, str] = {}
         self._told_to_end = asyncio.Event()
         self._reload_now = self._reload_waits = self._is_meant = self._is_ending = False
         self._waits_for: frozenset[str] = frozenset()  # policies in use, without which new settings are

@@ -213,3 +213,21 @@ def test_one_that_wakes_in_line_before_anybody_took_its_tick_starts_it_once() ->
         assert len(set(ids)) == len(ids)
 
     on_a_clock(main)
+
+
+def test_the_late_end_of_a_run_does_not_take_the_one_that_goes_on_under_its_id_for_over() -> None:
+    """Its process stood still, its run was taken and left, and it has adopted that itself."""
+
+    async def main(world: World, file: SharedFile) -> None:
+        one = Serving(world, file, "one")
+        async with one.supervised() as supervisor:
+            taken, adopted = (supervisor.new_run("s", ScriptedWork(succeeds()), LONG, None) for _ in range(2))
+            taken.given_id = adopted.given_id = "the same"
+            one.store.go_on(adopted)
+            one.store._over(taken)
+            assert one.store.standing == {"the same": adopted}
+            one.store._over(adopted)
+            assert one.store.standing == {}
+            supervisor._runs.clear()
+
+    on_a_clock(main)
