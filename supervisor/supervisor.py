@@ -23,7 +23,7 @@ from supervisor.lock.session_lock import LockFiles, SystemLockFiles
 from supervisor.recovery.left_behind import Recovery
 from supervisor.report import RunReport, Status
 from supervisor.run import supervise
-from supervisor.settings.values import Settings, embedded_settings
+from supervisor.settings.values import Limits, Settings, embedded_settings
 from supervisor.steps.available_memory import available_memory
 from supervisor.steps.running import Running
 from supervisor.steps.stop import time_is_up
@@ -35,6 +35,7 @@ from supervisor.work.contract import AnyWork, ParkedWork
 if TYPE_CHECKING:
     from supervisor.alerts.listener import Alerts
     from supervisor.recovery.lost_runs import OwnerDeath
+    from supervisor.steps.host_limits import HostLimits
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,7 +66,8 @@ class Supervisor:
         outer: Standing | None = None,
     ) -> None:
         self._settings = embedded_settings() if settings is None else settings
-        self._policies = {**self._settings.policies, **(policies or {})}
+        self._given_policies = dict(policies or {})
+        self._policies = {**self._settings.policies, **self._given_policies}
         check_policies(self._policies)
         self._default = self._policies["default"]
         self._clock, self._store, self._locks, self._start_task = clock, store, locks, start_task
@@ -119,11 +121,7 @@ class Supervisor:
             launcher=launcher_of(self._launcher, clock, store),
         )
         self._identity = f"run-{clock.token(6)}"
-        self._host = None
-        if limits.running or limits.starts or limits.min_available_memory_bytes:
-            from supervisor.steps.host_limits import HostLimits
-
-            self._host = HostLimits(clock, store, limits.running, limits.starts, limits.min_available_memory_bytes)
+        self._host = _host_limits(limits, self._effects)
         self._alerts = alerts_of(self._settings.alerts, self._effects)
         self._lost = lost_runs_of(self._effects, self._owner_death)
         if self._lost is not None:
@@ -197,7 +195,7 @@ class Supervisor:
             ValueError: for an unknown policy, a bad session key or an empty lock path.
             asyncio.CancelledError: the caller was cancelled; the attempt was stopped and released first.
         """
-        report = await supervise(self._new_run(session, work, policy, lock))
+        report = await supervise(self.new_run(session, work, policy, lock))
         if report.status is Status.SUCCEEDED:
             return report
         if report.status is Status.REFUSED:
@@ -213,11 +211,12 @@ class Supervisor:
         lock: str | PathLike[str] | None = None,
     ) -> RunReport:
         """The same, but the report tells how the run ended: nothing is raised but for a cancelled caller."""
-        return await supervise(self._new_run(session, work, policy, lock))
+        return await supervise(self.new_run(session, work, policy, lock))
 
-    def _new_run(
+    def new_run(
         self, session: str, work: AnyWork, policy: str | Policy | None, lock: str | PathLike[str] | None
     ) -> Running:
+        """Return a run that is not carried out yet: `supervise` does, in the task that this is called in."""
         effects = self._effects
         if effects is None or self._closed:
             raise RuntimeError("runs are started inside `async with Supervisor() as supervisor:`")
@@ -271,28 +270,21 @@ class Supervisor:
 
         return decorate
 
-    def new_run(self, session: str, work: AnyWork, policy: str | Policy, lock: str | PathLike[str] | None) -> Running:
-        """Return a run that is not carried out yet: `supervise` does, in the task that this was called in."""
-        return self._new_run(session, work, policy, lock)
-
     def reload(self, settings: Settings) -> None:
         """Have other settings from now on: policies for new runs, limits also for those who wait for them, alerts.
 
-        A run keeps the policy that it was admitted with. `[state]` stays as it is.
+        A run keeps the policy that it was admitted with. `[state]` stays as it is, as do the policies that were given
+        beside the settings.
         """
         effects = self._effects
         assert effects is not None, "it was entered"
-        self._policies = dict(settings.policies)
+        self._policies = {**settings.policies, **self._given_policies}
         self._default = self._policies["default"]
         limits = settings.limits
-        if self._host is not None:
+        if self._host is None:
+            self._host = _host_limits(limits, effects)
+        else:
             self._host.change(limits.running, limits.starts, limits.min_available_memory_bytes)
-        elif limits.running or limits.starts or limits.min_available_memory_bytes:
-            from supervisor.steps.host_limits import HostLimits
-
-            self._host = HostLimits(
-                effects.clock, effects.store, limits.running, limits.starts, limits.min_available_memory_bytes
-            )
         effects.store.change_host(limits.retries)
         if self._alerts is not None:
             self._alerts.change(settings.alerts)
@@ -331,3 +323,13 @@ class Supervisor:
         if self._effects is None:
             raise RuntimeError("reset() is for the inside of `async with Supervisor() as supervisor:`")
         await self._effects.store.reset(session)
+
+
+def _host_limits(limits: Limits, effects: Effects) -> "HostLimits | None":
+    """Return what keeps the limits of the host; None: there are none."""
+    if not (limits.running or limits.starts or limits.min_available_memory_bytes):
+        return None
+    from supervisor.steps.host_limits import HostLimits
+
+    wanted = (limits.running, limits.starts, limits.min_available_memory_bytes)
+    return HostLimits(effects.clock, effects.store, *wanted)

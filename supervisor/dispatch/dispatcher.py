@@ -15,8 +15,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final
 
-from policies.failure import Gone
-from policies.verdict import Reason, Retry
+from policies.verdict import Reason
 from supervisor.clock import Clock
 from supervisor.dispatch.ledger import TickLedger
 from supervisor.dispatch.overdue import Overdue
@@ -269,17 +268,8 @@ class Dispatcher:
 
     async def _go_on(self, job: Job, adopted: Adopted) -> None:
         """Go on with a run whose process died: its next attempt, when that is due."""
-        clock = self._clock
         run = self._new_run(job, adopted.session, adopted.run_id)
-        run.number, run.retries_below = adopted.number, adopted.retries_below
-        run.retry_reserved, run.tokens = True, adopted.tokens
-        run.started_unix = adopted.started_wall
-        run.started_at = clock.now() - max(0.0, clock.wall() - adopted.started_wall)
-        ahead_s = self._ledger.ahead_s()
-        run.deadline = None if adopted.deadline_at is None else adopted.deadline_at - ahead_s
-        at = adopted.retry_at - ahead_s
-        run.resumes = Retry(at, max(0.0, at - clock.now()), adopted.tokens, Gone(("proved when it was found",)))
-        self._ledger.go_on(run)
+        self._ledger.go_on(run, adopted)
         try:
             await supervise(run)
         except StoreUnavailable as error:

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
+from policies.failure import Gone
+from policies.verdict import Retry
 from supervisor.settings.values import Job
 from supervisor.steps.running import Running
 from supervisor.store.sqlite import adopting, open_ticks, ticks
@@ -61,13 +63,17 @@ class TickLedger:
     def _is_nobodys(self, run_id: str, carried: Collection[str]) -> bool:
         return run_id not in carried and run_id not in self._store.standing and not self._store.ends_later(run_id)
 
-    def go_on(self, run: Running) -> None:
-        """Have an adopted run be one that is carried out here."""
+    def go_on(self, run: Running, adopted: Adopted) -> None:
+        """Have a run be one that was adopted: it goes on, here, where its process has left it."""
+        clock, ahead_s = self._store.clock, self._store.ahead_s()
+        run.number, run.retries_below = adopted.number, adopted.retries_below
+        run.retry_reserved, run.tokens = True, adopted.tokens
+        run.started_unix = adopted.started_wall
+        run.started_at = clock.now() - max(0.0, clock.wall() - adopted.started_wall)
+        run.deadline = None if adopted.deadline_at is None else adopted.deadline_at - ahead_s
+        at = adopted.retry_at - ahead_s
+        run.resumes = Retry(at, max(0.0, at - clock.now()), adopted.tokens, Gone(("proved when it was found",)))
         self._store.go_on(run)
-
-    def ahead_s(self) -> float:
-        """Return by how much the clock of the store, which `Adopted` is told by, is ahead of the loop's."""
-        return self._store.ahead_s()
 
     def may_ask_again(self, run_id: str) -> bool:
         """Tell whether a run that the store did not let begin has ended there."""

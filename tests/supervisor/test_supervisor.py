@@ -10,7 +10,7 @@ import pytest
 from policies.failure import Kind
 from policies.policy import Policy
 from supervisor import Attempt, RunFailed, RunRefused, SettingsError, Status, Supervisor, current_attempt
-from supervisor.settings.values import Settings
+from supervisor.settings.values import Limits, Settings
 from supervisor.store.memory import MemoryStore
 from supervisor.testing import Recorded, ScriptedWork, fails, hangs, never_awaits, succeeds
 from tests.supervisor.rules import assert_at_rest, now, rules
@@ -273,3 +273,21 @@ def test_policies_are_policy_objects() -> None:
     with pytest.raises(TypeError, match=r"got dict for 'cron': tables as in settings\.toml are for"):
         Supervisor(policies=tables)
     assert Supervisor.from_settings(policies=tables)._policies["cron"].budget.attempts == 2
+
+
+async def test_other_settings_are_in_force_for_the_next_run_and_keep_what_was_given_beside_them() -> None:
+    async def both_take(seconds: float) -> bool:
+        began = now()
+        await asyncio.gather(*(supervisor.run(key, ScriptedWork(succeeds(after=10.0))) for key in ("a", "b")))
+        return now() - began == pytest.approx(seconds)
+
+    async with Supervisor(policies={"mine": Policy("mine")}) as supervisor:
+        with pytest.raises(ValueError, match="unknown policy 'cron'"):
+            await supervisor.run("s", ScriptedWork(succeeds()), policy="cron")
+        policies = {"default": Policy(), "cron": Policy("cron")}
+        supervisor.reload(Settings(policies=policies, limits=Limits(running=1)))
+        for name in ("cron", "mine"):
+            assert (await supervisor.run("s", ScriptedWork(succeeds()), policy=name)).policy == name
+        assert await both_take(20.0)
+        supervisor.reload(Settings())
+        assert await both_take(10.0)

@@ -45,8 +45,8 @@ class WorldSupervisor(Supervisor):
         self.facts.admitted(WHO.get())
         return await super().run(*args, **options)
 
-    def _new_run(self, *args: Any) -> Running:
-        run, who = super()._new_run(*args), WHO.get()
+    def new_run(self, *args: Any) -> Running:
+        run, who = super().new_run(*args), WHO.get()
         who.run_id, who.process = run.run_id, self.process
         self.facts.by_id[run.run_id] = who
         return run
