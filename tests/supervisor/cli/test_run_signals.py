@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from signal import SIGHUP, SIGINT, SIGTERM
 
 import pytest
@@ -18,18 +17,6 @@ pytestmark = pytest.mark.processes
 OBEDIENT = "trap 'echo told > told; exit 5' TERM; sh -c 'echo > runs; exec sleep 60' & wait"
 STUBBORN = "trap '' TERM; sleep 60 & echo > runs; while :; do sleep 60; done"
 LONG_GRACE = 'attempt.grace = "15s"'
-
-
-@pytest.fixture(autouse=True)
-def heeded() -> Iterator[None]:
-    """Whoever runs the tests may ignore them (nohup does), and what is ignored is inherited."""
-    before = {number: signal.getsignal(number) for number in (SIGINT, SIGTERM, SIGHUP)}
-    for number, handler in before.items():
-        if handler is signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def start(turnkeeper: Turnkeeper, script: str, *options: str) -> "subprocess.Popen[bytes]":
