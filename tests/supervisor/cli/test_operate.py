@@ -14,7 +14,7 @@ import pytest
 from tests.supervisor.cli.running import SESSION, Turnkeeper, sh
 from tests.supervisor.tree.trees import until
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.once]
 
 SLEEPS = "trap 'echo told > told; exit 5' TERM; sh -c 'echo > runs; exec sleep 60' & wait"
 STUBBORN = "trap '' TERM; sleep 60 & echo > runs; while :; do sleep 60; done"
