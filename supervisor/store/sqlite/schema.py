@@ -13,7 +13,8 @@ from supervisor.errors import StoreUnavailable
 from supervisor.state_folder import make_private
 from supervisor.store.sqlite.unavailable import is_busy
 
-VERSION: Final = 1
+VERSION: Final = 2
+"""Grows with each change of the tables below; 1 was given to several of them, before there was a dispatcher."""
 APPLICATION: Final = 0x7475726E
 """`turn`: what `file` and the like know a database of ours by."""
 
@@ -183,8 +184,13 @@ def version(connection: sqlite3.Connection, path: Path) -> int:
     if application == 0 and found == 0:
         if is_empty:
             return 0
-    elif application == APPLICATION and 0 < found <= VERSION:
+    elif application == APPLICATION and found == VERSION:
         return int(found)
+    elif application == APPLICATION and found < VERSION:
+        raise StoreUnavailable(
+            f"the state {path} is of an older Turnkeeper, from before the first release (its version is {found}, this "
+            f"one knows {VERSION}): end what uses it and move it away, with its alive/ folder; a new one is made"
+        )
     elif application == APPLICATION:
         raise StoreUnavailable(
             f"the state {path} is of a newer Turnkeeper (its version is {found}, this one knows {VERSION}): "

@@ -41,6 +41,14 @@ def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     assert f"of a newer Turnkeeper (its version is {VERSION + 1}, this one knows {VERSION})" in refused(path)
 
 
+def test_a_database_of_an_older_version_is_refused_rather_than_found_wanting_at_the_first_query(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    make(path, f"PRAGMA application_id = {APPLICATION}", "PRAGMA user_version = 1", "CREATE TABLE runs(id TEXT)")
+    assert f"of an older Turnkeeper, from before the first release (its version is 1, this one knows {VERSION})" in (
+        refused(path)
+    )
+
+
 @pytest.mark.parametrize(
     "statements",
     [
