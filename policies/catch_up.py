@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from policies.schedule import Schedule, newest
+if TYPE_CHECKING:
+    from policies.schedule import Schedule
 
 ON_TIME_S: Final = 60.0
 """A tick that is found later than that was missed."""
@@ -50,11 +51,13 @@ class Due:
 NOTHING: Final = Due()
 
 
-def due(schedule: Schedule, decided: float, now: float, catch_up: CatchUp) -> Due:
+def due(schedule: "Schedule", decided: float, now: float, catch_up: CatchUp) -> Due:
     """Decide on every tick after `decided`, up to `now`."""
     first = schedule.next_after(decided)
     if first is None or first > now:
         return NOTHING
+    from policies.schedule import newest  # every store reads this file, and mostly nothing is due
+
     second = schedule.next_after(first)
     ticks = [first] if second is None or second > now else newest(schedule, decided, now, MOST_COUNTED)
     older = None
@@ -87,7 +90,7 @@ def starts_again(tick: float, last: float, now: float, catch_up: CatchUp) -> boo
             return True
 
 
-def overdue_at(schedule: Schedule, since: float, periods: int, took_s: float = 0.0) -> float | None:
+def overdue_at(schedule: "Schedule", since: float, periods: int, took_s: float = 0.0) -> float | None:
     """Return when a job is overdue that has not succeeded since a moment: None, where its schedule ends before that.
 
     That is when `periods` ticks have come, and each has had the time that the last success took from its own tick.

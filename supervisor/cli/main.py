@@ -4,16 +4,16 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from importlib import import_module
+from typing import Any, Final
 
 import click
 
-from supervisor.cli import check, jobs, locks, operate, run, runs, serve, status
 from supervisor.cli.exit_status import ExitStatus
-from supervisor.cli.next import next_times
 from supervisor.cli.report_file import CannotCreate
 from supervisor.errors import SettingsError, StoreUnavailable
 from supervisor.os_error import reason_of
+from supervisor.settings.did_you_mean import did_you_mean
 
 
 def _print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's
@@ -28,32 +28,47 @@ def _print_version(context: click.Context, _option: click.Parameter, wanted: boo
     context.exit()
 
 
-@click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
+_MODULES: Final = {
+    "run": ("run",),
+    "serve": ("serve",),
+    "jobs": ("jobs",),
+    "status": ("status",),
+    "runs": ("runs", "show"),
+    "operate": ("reset", "pause", "resume", "stop"),
+    "locks": ("locks",),
+    "next": ("next",),
+    "check": ("check", "init", "schema"),
+}
+"""The commands of each module: a run that starts each minute reads no other."""
+
+_COMMANDS: Final = {command: module for module, commands in _MODULES.items() for command in commands}
+
+
+class _Commands(click.Group):
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        found = vars(import_module(f"supervisor.cli.{_COMMANDS[name]}")).values()
+        return next(each for each in found if isinstance(each, click.Command) and each.name == name)
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = arguments[0]
+        if name not in _COMMANDS and not name.startswith("-"):
+            context.fail(f"No such command {name!r}{did_you_mean(name, _COMMANDS)}.")
+        return super().resolve_command(context, arguments)
+
+
+@click.group(cls=_Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the version."
 )
 def app() -> None:
     """Runs agent turns: attempt over, session free, and only then a verdict."""
-
-
-for command in (
-    run.run,
-    serve.serve,
-    jobs.jobs,
-    status.status,
-    runs.runs,
-    runs.show,
-    operate.reset,
-    operate.pause,
-    operate.resume,
-    operate.stop,
-    locks.locks,
-    next_times,
-    check.check,
-    check.init,
-    check.schema,
-):
-    app.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,5 @@
 """The nearest known name to one that is not known."""
 
-import difflib
 from collections.abc import Iterable
 from itertools import islice
 
@@ -10,6 +9,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
     Of very many known names the first 500 are looked at.
     """
+    import difflib  # for who has mistyped
+
     names = {each.lower(): each for each in islice(known, 500)}
     near = difflib.get_close_matches(name.lower()[:100], names, n=1, cutoff=0.6)
     return names[near[0]] if near else None

@@ -4,11 +4,13 @@ Processes with other settings may share one state: what one of them does not nam
 """
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from policies.catch_up import CatchUp
-from policies.schedule import Schedule
 from supervisor.store.sqlite.asking import Connection
+
+if TYPE_CHECKING:
+    from policies.schedule import Schedule
 
 NAMED_S: Final = 1800.0
 """So long a job counts as somebody's that a `serve` has named: each names its own every ten minutes."""
@@ -21,7 +23,7 @@ class Asked(NamedTuple):
     """A job that may be due. `offset_s`: its stagger; `schedule_text`: what its schedule is known by."""
 
     name: str
-    schedule: Schedule
+    schedule: "Schedule"
     schedule_text: str
     offset_s: float
     catch_up: CatchUp
