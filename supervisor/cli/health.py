@@ -3,26 +3,36 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from supervisor.cli.looking import life_of, look
+from supervisor.cli.looking import is_served, life_of, look
 from supervisor.clock import SystemClock
 from supervisor.errors import StoreUnavailable
 from supervisor.log import seconds
+from supervisor.settings.values import Settings
 from supervisor.store.sqlite.overview import Session
 from supervisor.store.sqlite.reading import must_answer
 
 
-def reasons_against(path: Path, quarantine_alarm_s: float | None) -> Iterator[str]:
-    """Yield why the state is not healthy, if it is not. One that nobody has made yet is."""
+def reasons_against(path: Path, settings: Settings) -> Iterator[str]:
+    """Yield why the state is not healthy, if it is not. One that nobody has made yet is, where there are no jobs."""
+    quarantine_alarm_s = settings.state.quarantine_alarm_s
     try:
         must_answer(path)
         seen = look(path)
     except StoreUnavailable as error:
         yield str(error)
         return
+    if settings.jobs and not is_served(path):
+        yield nobody_serves(settings)
     for session in () if seen is None else seen.sessions:
         yield from _without_a_process(session)
         if quarantine_alarm_s is not None:
             yield from _quarantined(session, quarantine_alarm_s)
+
+
+def nobody_serves(settings: Settings) -> str:
+    """Return, in words, that the jobs of these settings are due in vain."""
+    jobs = "the job" if len(settings.jobs) == 1 else f"any of the {len(settings.jobs)} jobs"
+    return f"no `turnkeeper serve` on this state runs {jobs} of {settings.source}"
 
 
 def _without_a_process(session: Session) -> Iterator[str]:

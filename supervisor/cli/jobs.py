@@ -32,7 +32,11 @@ def jobs(context: click.Context, settings: str | None, state: str | None, *, as_
     if as_json:
         print_json(rows)
     elif rows:
+        from supervisor.cli.health import nobody_serves
+
         print_jobs(rows)
+        if not rows[0]["served"]:
+            note(nobody_serves(found))
     else:
         note(f"there are no jobs in {found.source}")
     return ExitStatus.OK

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Final
 
+from supervisor.cli.looking import is_served
 from supervisor.cli.table import cut, print_table
 from supervisor.clock import SystemClock, iso_utc
 
@@ -31,10 +32,11 @@ def listed(settings: "Settings", path: "Path") -> list[dict[str, Any]]:
             paused = frozenset(operate.paused(database))
             states, counts = job_rows.states(database), ticks.counts_since(database, wall - DAY_S)
             last = {job.name: tick for job in settings.jobs for tick in ticks.ledger_of(database, job.name, 1)}
+    served = is_served(path)
     rows = []
     for job in settings.jobs:
         row = _row(job, states.get(job.name), counts.get(job.name, {}), last.get(job.name), wall)
-        rows.append(row | {"session_paused": not paused.isdisjoint(("", job.session))})
+        rows.append(row | {"session_paused": not paused.isdisjoint(("", job.session)), "served": served})
     return rows
 
 

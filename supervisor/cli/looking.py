@@ -6,7 +6,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.settings.values import Settings
-    from supervisor.store.sqlite.overview import Overview, Session, UnderWay
+    from supervisor.store.sqlite.overview import Holder, Overview, Session, UnderWay
+    from supervisor.store.sqlite.owners import Owner
 
 _LATE_S: Final = 1.0
 """By how much a renewal may be late, on a busy machine, before it is worth a word."""
@@ -28,14 +29,25 @@ def look(path: "Path") -> "Overview | None":
 
 def life_of(run: "UnderWay") -> str:
     """Return whether the process lives that carries a run out: alive, dead, or unknown."""
+    return "unknown" if run.holder is None else _life_of(run.holder)
+
+
+def _life_of(owner: "Holder | Owner") -> str:
     from pathlib import Path
 
     from supervisor.lock.life_file import Death, RecordedOwner, owner_death
 
-    if run.holder is None:
-        return "unknown"
-    death = owner_death(RecordedOwner(run.holder.id, Path(run.holder.life), run.holder.renewed_at))
+    death = owner_death(RecordedOwner(owner.id, Path(owner.life), owner.renewed_at))
     return {Death.ALIVE: "alive", Death.GONE: "dead", Death.UNKNOWN: "unknown"}[death]
+
+
+def is_served(path: "Path") -> bool:
+    """Tell whether a `turnkeeper serve` on this state is not proved dead. Raises StoreUnavailable."""
+    from supervisor.store.sqlite.owners import serving
+    from supervisor.store.sqlite.reading import reading
+
+    with reading(path) as database:
+        return database is not None and any(_life_of(owner) != "dead" for owner in serving(database))
 
 
 def silent_s(run: "UnderWay", now_at: float, lease_s: float) -> float | None:

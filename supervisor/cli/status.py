@@ -10,6 +10,8 @@ from supervisor.cli.shared_state import print_json, say, shared_options, shared_
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from supervisor.settings.values import Settings
+
 
 @click.command()
 @click.option("--healthy", is_flag=True, help="Status 0: all is well; 1: not, and why stands on stdout.")
@@ -17,14 +19,15 @@ if TYPE_CHECKING:
 def status(settings: str | None, state: str | None, *, healthy: bool, as_json: bool) -> int:
     """Show the sessions that are not at rest: running, waiting, open, half open, quarantined or paused.
 
-    With --healthy, for a container's health check: the state answers within a second, no run is under way whose
-    process is dead, and no quarantine is older than the settings allow (state.quarantine_alarm).
+    With --healthy, for a container's health check: the state answers within a second, a `turnkeeper serve` runs the
+    jobs, where the settings have any, no run is under way whose process is dead, and no quarantine is older than the
+    settings allow (state.quarantine_alarm).
     """
     from supervisor.clock import SystemClock
 
     found, store = shared_state(settings, state)
     if healthy:
-        return _healthy(store.path, found.state.quarantine_alarm_s, as_json=as_json)
+        return _healthy(store.path, found, as_json=as_json)
     from supervisor.cli.looking import look
 
     seen = look(store.path)
@@ -40,10 +43,10 @@ def status(settings: str | None, state: str | None, *, healthy: bool, as_json: b
     return ExitStatus.OK
 
 
-def _healthy(path: "Path", quarantine_alarm_s: float | None, *, as_json: bool) -> int:
+def _healthy(path: "Path", settings: "Settings", *, as_json: bool) -> int:
     from supervisor.cli.health import reasons_against
 
-    reasons = list(reasons_against(path, quarantine_alarm_s))
+    reasons = list(reasons_against(path, settings))
     if as_json:
         print_json({"healthy": not reasons, "reasons": reasons})
     else:

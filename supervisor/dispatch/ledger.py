@@ -6,7 +6,7 @@ from policies.failure import Gone
 from policies.verdict import Retry
 from supervisor.settings.values import Job
 from supervisor.steps.running import Running
-from supervisor.store.sqlite import adopting, open_ticks, ticks
+from supervisor.store.sqlite import adopting, open_ticks, owners, ticks
 from supervisor.store.sqlite import jobs as job_rows
 from supervisor.store.sqlite.adopting import Adopted
 from supervisor.store.sqlite.jobs import Asked, JobState
@@ -21,7 +21,11 @@ class TickLedger:
         self._store = store
 
     async def sync(self, jobs: Iterable[Job], gone: Collection[str] = ()) -> dict[str, JobState]:
-        """Take note of the jobs that there are, and of those that are `gone`; return what is remembered of each."""
+        """Take note of the jobs that there are, and of those that are `gone`; return what is remembered of each.
+
+        From now on this process counts as one that runs jobs.
+        """
+        await self._store.database.run(owners.note_serving, self._store.owner)
         return await self._store.database.run(job_rows.sync, _asked(jobs), self._store.clock.wall, gone)
 
     async def name_again(self, names: Collection[str]) -> None:

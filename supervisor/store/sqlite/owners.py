@@ -29,7 +29,8 @@ def register(database: Connection, owner: Owner, boot_id: str, moment: Moment) -
     """Write a new owner down, and return the number of the newest news: what is older is not for it."""
     _follow_the_boot(database, boot_id, moment)
     database.execute(
-        "INSERT INTO owners VALUES (?, ?, ?, ?, ?)", (owner.id, owner.pid, owner.life, moment.at, moment.wall)
+        "INSERT INTO owners(id, pid, life, renewed_at, started_wall) VALUES (?, ?, ?, ?, ?)",
+        (owner.id, owner.pid, owner.life, moment.at, moment.wall),
     )
     [newest] = database.execute("SELECT coalesce(max(seq), 0) FROM news").fetchone()
     return int(newest)
@@ -46,6 +47,17 @@ def renew(database: Connection, owner: str, moment: Moment) -> list[str]:
 def others(database: Connection, owner: str) -> list[Owner]:
     """Return every other owner."""
     rows = database.execute("SELECT id, pid, life, renewed_at FROM owners WHERE id <> ?", (owner,))
+    return [Owner(*row) for row in rows]
+
+
+def note_serving(database: Connection, owner: str) -> None:
+    """Write that an owner runs jobs when they are due."""
+    database.execute("UPDATE owners SET serves = 1 WHERE id = ?", (owner,))
+
+
+def serving(database: Connection) -> list[Owner]:
+    """Return the owners that run jobs, the dead ones too that nobody has found yet."""
+    rows = database.execute("SELECT id, pid, life, renewed_at FROM owners WHERE serves")
     return [Owner(*row) for row in rows]
 
 

@@ -25,9 +25,10 @@ _TABLES: Final = """
 -- Moments `_at` are seconds of CLOCK_BOOTTIME, `_wall` seconds since 1970 for people.
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
--- Each process that has this database open, with the life file that says whether it lives.
+-- Each process that has this database open, with the life file that says whether it lives. serves: it runs jobs.
 CREATE TABLE owners(
-    id TEXT PRIMARY KEY, pid INTEGER NOT NULL, life TEXT NOT NULL, renewed_at REAL NOT NULL, started_wall REAL NOT NULL
+    id TEXT PRIMARY KEY, pid INTEGER NOT NULL, life TEXT NOT NULL, renewed_at REAL NOT NULL, started_wall REAL NOT NULL,
+    serves INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
 -- state: waiting (in line) | permitted (has its permit) | running (an attempt) | backoff | ended

@@ -292,3 +292,21 @@ def test_a_state_that_nobody_else_sees_is_refused(serve: Serve) -> None:
     process = serve.start("--state", "memory", is_ready=False)
     assert process.wait(20) == 64
     assert "such a state is seen by no other process" in serve.log()
+
+
+def test_jobs_that_nobody_serves_are_told_of_until_somebody_does(serve: Serve) -> None:
+    def why_not_healthy() -> str:
+        ended = serve.turnkeeper.run_as_it_is("status", "--healthy")
+        assert ended.status == bool(ended.stdout)
+        return ended.stdout.decode()
+
+    serve.settings(job("a", every="1h"), job("b", every="1h"))
+    nobody = "no `turnkeeper serve` on this state runs any of the 2 jobs of settings.toml\n"
+    assert why_not_healthy() == nobody
+    assert serve.turnkeeper.run_as_it_is("jobs").stderr == f"turnkeeper: {nobody}"
+    process = serve.start()
+    assert why_not_healthy() == ""
+    assert [row["served"] for row in json.loads(serve.turnkeeper.run_as_it_is("jobs", "--json").stdout)] == [True] * 2
+    serve.end(process, signal.SIGKILL)
+    assert why_not_healthy() == nobody
+    assert serve.end(serve.start()) == 0  # and forgets the one that was killed
