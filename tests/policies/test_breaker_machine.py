@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -157,5 +158,5 @@ class BreakerMachine(RuleBasedStateMachine):
         assert self.state.in_a_row == 0
 
 
-TestBreakerMachine = BreakerMachine.TestCase
-TestBreakerMachine.settings = settings(max_examples=1000, stateful_step_count=40)
+TestBreakerMachine = pytest.mark.once(BreakerMachine.TestCase)
+TestBreakerMachine.settings = settings(max_examples=400, stateful_step_count=40)

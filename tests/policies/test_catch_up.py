@@ -30,6 +30,7 @@ schedules = st.one_of(
 )
 
 
+@pytest.mark.once
 @given(schedules, st.floats(0.0, 4000.0), st.floats(0.0, 8000.0), st.sampled_from(CatchUp))
 def test_each_tick_is_started_or_expires_once_and_in_order(
     schedule: Schedule, after_s: float, later_s: float, catch_up: CatchUp
@@ -55,6 +56,7 @@ def test_each_tick_is_started_or_expires_once_and_in_order(
         assert len(found.start) == wanted[catch_up]
 
 
+@pytest.mark.once
 @given(schedules, st.lists(st.floats(0.0, 500.0), max_size=30), st.sampled_from(CatchUp))
 def test_however_often_one_looks_each_tick_is_found_once(
     schedule: Schedule, pauses: list[float], catch_up: CatchUp

@@ -87,6 +87,7 @@ def by_the_minute(expression: str, zone: tzinfo, after: int, until: int) -> list
     return [moment for moment in due if after < moment <= until]
 
 
+@pytest.mark.once
 @given(EXPRESSIONS, st.sampled_from(list(CHANGES)), st.integers(0, 1), st.integers(-6 * 3600, 3 * 3600))
 @example("20-40/20 * * * *", LORD_HOWE, 0, -3600)
 @example("* * * * *", NEW_YORK, 1, 1800)

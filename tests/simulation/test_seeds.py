@@ -8,7 +8,7 @@ from tests.simulation.explain import explain
 from tests.simulation.generate import generate
 from tests.simulation.seeds import failing
 
-SEEDS = 3000
+SEEDS = 1500
 CHUNK = 250
 
 

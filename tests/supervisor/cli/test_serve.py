@@ -13,7 +13,7 @@ from supervisor.proc import stat_of
 from tests.supervisor.cli.serving import Serve, job
 from tests.supervisor.tree.trees import until
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.once]
 
 SLEEPS = "echo > {0}.runs; sleep {1}; echo over > {0}.over"
 NEVER_ENDS = "trap '' TERM; echo > stubborn.runs; while :; do sleep 60; done"

@@ -14,7 +14,7 @@ import pytest
 from tests.supervisor.cli.running import SESSION, Turnkeeper, sh
 from tests.supervisor.tree.trees import until
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.once]
 
 OPENS = ("budget.attempts = 2", "breaker.failures = 2", 'backoff.base = "0s"')
 

@@ -319,6 +319,7 @@ own = st.fixed_dictionaries(
 BELOW = {"policies": {"cron": {"kinds": {"timeout": {"tokens": 1}}, "attempt": {"idle_timeout": "3s"}}}}
 
 
+@pytest.mark.once
 @given(
     st.lists(st.builds(lambda when, rest: when | rest, schedules, own), min_size=1, max_size=3),
     st.sampled_from([4, "off"]),

@@ -5,6 +5,7 @@ from collections.abc import Coroutine
 from enum import Enum, auto
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -350,7 +351,7 @@ class Machine(RuleBasedStateMachine):
         return Refusal.QUEUE_FULL if len(in_line) >= gate.queue else None
 
 
-TestMemoryStoreMachine = Machine.TestCase
+TestMemoryStoreMachine = pytest.mark.once(Machine.TestCase)
 TestMemoryStoreMachine.settings = settings(
     max_examples=200,
     stateful_step_count=40,

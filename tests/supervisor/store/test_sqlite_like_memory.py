@@ -5,6 +5,7 @@ from collections.abc import Coroutine
 from enum import Enum, auto
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -283,7 +284,7 @@ class Machine(RuleBasedStateMachine):
             await store.close()
 
 
-TestLikeMemory = Machine.TestCase
+TestLikeMemory = pytest.mark.once(Machine.TestCase)
 TestLikeMemory.settings = settings(
     max_examples=30,
     stateful_step_count=30,
