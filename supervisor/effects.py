@@ -29,6 +29,7 @@ class Effects:
         recovery: watches what an unconfirmed attempt left.
         over: is told each run that has ended.
         launcher: what starts commands, made when it is first asked for.
+        job_of: tells by a run's id whose tick it is; None: no job's.
         supervise: starts a run: (session, work, policy name) to its report. Children of attempts come in here.
     """
 
@@ -43,3 +44,4 @@ class Effects:
     supervise: Callable[..., Awaitable[RunReport]]
     over: Callable[[Any], None]
     launcher: Callable[[], Launcher]
+    job_of: Callable[[str], str | None] = lambda _run_id: None

@@ -70,7 +70,11 @@ def alerts_of(alerts: tuple[Alert, ...], effects: Effects) -> "Alerts | None":
 
     # A store that several processes share has the ledger that they share.
     ledger: AlertLedger = getattr(effects.store, "alert_ledger", None) or MemoryLedger(effects.clock.now)
-    listening = Alerts(alerts, effects.clock, ledger)
+
+    def job_of(run_id: str) -> str | None:  # jobs are named later than alerts begin
+        return effects.job_of(run_id)
+
+    listening = Alerts(alerts, effects.clock, ledger, job_of=job_of)
     effects.events.on(listening, MOST_UNCLAIMED)
     listening.start()
     return listening

@@ -130,13 +130,15 @@ class QuarantineLifted(Event):
 @dataclass(frozen=True, slots=True)
 class JobOverdue(Event):
     """A job has had no success for `periods` of its periods: since its last one, `since_s` seconds ago, or, where there
-    was none (`ever_succeeded`), since it became known. It is of no run: `run_id` is empty.
+    was none (`ever_succeeded`), since it became known; an operator may have paused it. It is of no run: `run_id` is
+    empty.
     """
 
     job: str
     periods: int
     since_s: float
     ever_succeeded: bool
+    paused: bool = False
 
 
 Listener = Callable[[Any], Awaitable[None] | None]

@@ -143,8 +143,8 @@ def what_happened(event: AnyEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - a t
             return "quarantine lifted: what may have lived has ended"
         case JobOverdue():
             known = "" if event.ever_succeeded else ", nor ever"
-            since = seconds(event.since_s)
-            return f"job {event.job} is overdue: no success for {event.periods} of its periods, {since}{known}"
+            since, paused = seconds(event.since_s), "; it is paused" if event.paused else ""
+            return f"job {event.job} is overdue: no success for {event.periods} of its periods, {since}{known}{paused}"
 
 
 def _attempt(attempt: AttemptReport) -> str:

@@ -297,6 +297,11 @@ class Supervisor:
         if self._lost is not None:
             await self._lost.look()
 
+    def name_jobs(self, job_of: Callable[[str], str | None]) -> None:
+        """Have alerts name the job whose tick a run is of: `job_of` tells it by the run's id."""
+        assert self._effects is not None, "it was entered"
+        self._effects.job_of = job_of
+
     def tell(self, event: Event) -> None:
         """Have the listeners get an event that is of no run."""
         self._events.emit(event)

@@ -37,14 +37,23 @@ class Alerts:
     At most 4 commands run at once, and 64 wait. What is too much is counted and logged; so is what goes wrong, each
     once. `ledger` may be one of several processes: whoever sees a minute end tells of it, and what is held when all of
     them have ended is told by the next that starts, or claims. While it does not answer, this process has its own.
+    `job_of` tells by a run's id whose tick it is.
     """
 
-    def __init__(self, alerts: Sequence[Alert], clock: Clock, ledger: AlertLedger, notify: Notify = notify) -> None:
+    def __init__(
+        self,
+        alerts: Sequence[Alert],
+        clock: Clock,
+        ledger: AlertLedger,
+        notify: Notify = notify,
+        job_of: Callable[[str], str | None] = lambda _run_id: None,
+    ) -> None:
         self._alerts = alerts
         self._clock = clock
         self._ledger = ledger
         self._own = ledger if isinstance(ledger, MemoryLedger) else MemoryLedger(clock.now)
         self._notify = notify
+        self._job_of = job_of
         self._kinds = frozenset(kind for alert in alerts for kind in alert.on)
         self._unclaimed: deque[tuple[AlertKind, Told, str | None]] = deque()
         self._claiming: asyncio.Task[None] | None = None
@@ -141,7 +150,7 @@ class Alerts:
                 if claimed.summary is not None:
                     self._tell_summary(claimed.summary)
                 if isinstance(claimed.answer, Send):
-                    message = alert_json(kind, event, claimed.answer.repeats, failure)
+                    message = alert_json(kind, event, self._job_of(event.run_id), claimed.answer.repeats, failure)
                     self._tell(message, (alert for alert in self._alerts if kind in alert.on))
                 self._collect_in(claimed.wait_s)
         finally:

@@ -30,15 +30,17 @@ def kind_of(event: Any) -> AlertKind | None:
             return None
 
 
-def alert_json(kind: AlertKind, event: Told, repeats: int, last_failure: str | None) -> bytes:
-    """Return `{"kind", "session", "run_id", "at", "message", ...}`, and what else the event has.
+def alert_json(kind: AlertKind, event: Told, job: str | None, repeats: int, last_failure: str | None) -> bytes:
+    """Return `{"kind", "session", "job", "run_id", "at", "message", ...}`, and what else the event has.
 
-    `repeats` is how many of its kind the session had since it was told of one; `last_failure` is a run's last one.
+    `job` is the one whose tick the run is of, or that the event names; null: no job's. `repeats` is how many of its
+    kind the session had since it was told of one; `last_failure` is a run's last one.
     """
     said = what_happened(event) + ("" if last_failure is None else f"; the last failure: {last_failure}")
     shape = {
         "kind": kind.value,
         "session": event.session,
+        "job": event.job if isinstance(event, JobOverdue) else job,
         "run_id": event.run_id,
         "at": iso_utc(event.unix),
         "message": one_line(said),

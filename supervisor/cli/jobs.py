@@ -77,8 +77,10 @@ def run(
 
 
 async def _note_success(store: "SqliteStore", job: "Job") -> None:
+    from supervisor.dispatch.ledger import asked
     from supervisor.store.sqlite import jobs as job_rows
 
+    await store.database.run(job_rows.know, asked(job), store.clock.wall())
     await store.database.run(job_rows.note_job_succeeded, job.name, store.clock.wall(), job.offset_s)
 
 

@@ -53,7 +53,9 @@ class Overdue:
             assert job.overdue is not None, "it is watched"
             since = state.known if state.succeeded is None else state.succeeded
             ever = state.succeeded is not None
-            self._tell(JobOverdue(job.session, "", wall, job.name, job.overdue, wall - since, ever))
+            self._tell(
+                JobOverdue(job.session, "", wall, job.name, job.overdue, wall - since, ever, state.paused is not None)
+            )
 
     def _at(self, job: Job, states: "Mapping[str, JobState]") -> float:
         """Return when a job is overdue, in seconds since 1970; never, where that was told."""

@@ -71,6 +71,7 @@ class Server:
             watchdog = None
             try:
                 async with supervisor:
+                    supervisor.name_jobs(self.job_of)
                     dispatcher = Dispatcher(supervisor, store, self._clock, command_of)
                     await dispatcher.set_jobs(self._jobs_of(self._settings))
                     self._say_what_is_served(store)

@@ -82,6 +82,10 @@ LINES: list[tuple[AnyEvent, str]] = [
     ),
     (events.SessionQuarantined(*RUN, Unknown(("a task",))), "session quarantined; MAY STILL LIVE: a task"),
     (
+        events.JobOverdue(*RUN, "reports", 3, 90.0, True, True),
+        "job reports is overdue: no success for 3 of its periods, 90 s; it is paused",
+    ),
+    (
         events.JobOverdue(*RUN, "reports", 3, 90.0, False),
         "job reports is overdue: no success for 3 of its periods, 90 s, nor ever",
     ),

@@ -10,7 +10,7 @@ from supervisor.alerts.message import alert_json, kind_of, summary_json
 from supervisor.report import Status
 
 RUN = ("agent:main:reports", "run-1", 1_767_225_600.25)
-START = {"session": RUN[0], "run_id": RUN[1], "at": "2026-01-01T00:00:00.250Z", "repeats": 0}
+START = {"session": RUN[0], "job": None, "run_id": RUN[1], "at": "2026-01-01T00:00:00.250Z", "repeats": 0}
 
 
 @pytest.mark.parametrize(
@@ -65,12 +65,13 @@ START = {"session": RUN[0], "run_id": RUN[1], "at": "2026-01-01T00:00:00.250Z", 
 def test_an_alert_says_what_happened_when_and_of_whom(event: Any, says: dict[str, Any]) -> None:
     kind = kind_of(event)
     assert kind is not None
-    assert json.loads(alert_json(kind, event, 0, None)) == START | says
+    assert json.loads(alert_json(kind, event, None, 0, None)) == START | says
 
 
 def test_the_end_of_a_run_comes_with_its_last_failure() -> None:
     event = events.RunEnded(*RUN, Status.FAILED, "attempts", 4, 1.0)
-    shape = json.loads(alert_json(AlertKind.GIVE_UP, event, 3, "error: no\x1b"))
+    shape = json.loads(alert_json(AlertKind.GIVE_UP, event, "reports", 3, "error: no\x1b"))
+    assert shape["job"] == "reports"
     assert shape["message"] == "run failed (attempts) after 1 s, attempts: 4; the last failure: error: no\\x1b"
     assert shape["repeats"] == 3
 

@@ -350,3 +350,18 @@ def test_an_overdue_job_is_an_alert(jobs: Turnkeeper) -> None:
     assert (alert["kind"], alert["session"]) == ("overdue", "job:each")
     assert "job each is overdue: no success for 3 of its periods" in alert["message"]
     assert ended.stderr.count("is overdue") == 1
+
+
+def test_an_alert_names_the_job_whose_tick_a_run_is_of(jobs: Turnkeeper) -> None:
+    command = "['sh', '-c', 'cat > told.part; echo >> told.part; mv told.part told']"
+    alerts = f"[[alerts]]\non = ['give_up']\ncommand = {command}\n"
+    (jobs.folder / "settings.toml").write_text(alerts + SETTINGS.replace("echo out;", "exit 3;"))
+    serve = jobs.begin("serve")
+    alert = json.loads(jobs.wait_for("told"))
+    end(jobs, serve)
+    assert (alert["kind"], alert["session"], alert["job"]) == ("give_up", "job:each", "each")
+
+
+def test_a_run_by_hand_before_any_serve_is_a_success_of_its_job(jobs: Turnkeeper) -> None:
+    assert jobs.run_as_it_is("jobs", "run", "each").status == 0
+    assert told(jobs)[0]["succeeded_at"] is not None
