@@ -42,6 +42,8 @@ async def run(folder: Path, keep_life: bool, step: str, command: list[str]) -> N
     launcher = SystemLauncher(SystemClock(), folder / "alive", keep_life=keep_life)
     out = os.open(folder / "out", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     workers: list[int] = []
+    # First used between the two halves of a fork, its module would have only the second of its handlers called.
+    await asyncio.to_thread(int)
     forking = threading.Thread(target=fork_now_and_then, args=(workers,))
     if step == "fork":
         forking.start()

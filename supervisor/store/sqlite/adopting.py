@@ -8,7 +8,7 @@ from supervisor.report import Status
 from supervisor.store.contract import Ending
 from supervisor.store.sqlite.admission import give_up
 from supervisor.store.sqlite.asking import Connection, Moment
-from supervisor.store.sqlite.endings import write_ending
+from supervisor.store.sqlite.endings import leave_retry, write_ending
 from supervisor.store.sqlite.jobs import is_named
 from supervisor.store.sqlite.nobody import NOBODY
 from supervisor.store.sqlite.rows import rules_of
@@ -47,12 +47,6 @@ def leave(database: Connection, seq: int) -> bool:
         return False
     leave_retry(database, session, seq, NOBODY, reserved or 0.0)
     return True
-
-
-def leave_retry(database: Connection, session: str, seq: int, me: str, tokens: float) -> None:
-    """Have a run wait for its retry in nobody's hands."""
-    give_up(database, session, me, seq, "backoff")
-    database.execute("UPDATE runs SET owner = ?, reserved = ? WHERE seq = ?", (NOBODY, tokens, seq))
 
 
 _WAITS: Final = "state <> 'ended' AND (runs.owner = ? OR (runs.owner = ? AND state = 'backoff'))"

@@ -7,11 +7,13 @@ from policies.breaker import Admitted, State, record
 from policies.breaker import Report as BreakerReport
 from policies.budget import Bucket
 from policies.failure import Failed, Gone, Kind
+from policies.policy import OnLost
 from policies.verdict import GiveUp, Reason, Verdict
 from supervisor.store.contract import Ending
 from supervisor.store.sqlite import ledger, ticks
 from supervisor.store.sqlite.admission import LEFT, give_up
 from supervisor.store.sqlite.asking import Asking, Changed, Connection, Moment
+from supervisor.store.sqlite.nobody import NOBODY
 from supervisor.store.sqlite.outcome import end_attempt, give_back_retry
 from supervisor.store.sqlite.rows import ending_columns, verdict_text
 
@@ -53,6 +55,9 @@ def end_run(database: Connection, run: Asking, ending: Ending, host: Bucket | No
     seq, state, reserved, owner, number = row
     if owner != run.owner:
         return None
+    if number and state not in ("running", "ended") and _goes_on_elsewhere(run, ending):
+        leave_retry(database, run.session, seq, run.owner, reserved or 0.0)
+        return None
     changed = None
     if state == "running":
         changed = _drop_attempt(database, run, seq, moment)
@@ -68,6 +73,17 @@ def end_run(database: Connection, run: Asking, ending: Ending, host: Bucket | No
         give_up(database, run.session, run.owner, seq, "ended")
     write_ending(database, seq, ending, run.duration_s)
     return changed
+
+
+def _goes_on_elsewhere(run: Asking, ending: Ending) -> bool:
+    """Tell whether a run between two attempts, whose supervisor is closed, is left to the next `serve`."""
+    return run.is_tick and ending.reason is Reason.CLOSED and run.policy.on_lost is OnLost.RETRY
+
+
+def leave_retry(database: Connection, session: str, seq: int, me: str, tokens: float) -> None:
+    """Have a run wait for its retry in nobody's hands."""
+    give_up(database, session, me, seq, "backoff")
+    database.execute("UPDATE runs SET owner = ?, reserved = ? WHERE seq = ?", (NOBODY, tokens, seq))
 
 
 def _note_refused(database: Connection, run: Asking, ending: Ending) -> None:

@@ -17,7 +17,7 @@ from supervisor.store.contract import SUCCEEDED, Ending
 from supervisor.store.sqlite import adopting, ledger, open_ticks, ticks
 from supervisor.store.sqlite.admission import give_up
 from supervisor.store.sqlite.asking import Asking, Changed, Connection, Moment
-from supervisor.store.sqlite.endings import BROKEN, UNANSWERED, end_run, write_ending
+from supervisor.store.sqlite.endings import BROKEN, UNANSWERED, end_run, leave_retry, write_ending
 from supervisor.store.sqlite.outcome import charge_parents, end_attempt, retries_left_above, why, write_ledger
 from supervisor.store.sqlite.rows import rules_of
 
@@ -211,7 +211,7 @@ def end_lost(  # noqa: PLR0913, PLR0917 - all that a verdict needs
     end_attempt(database, lost.fence, me, failed, receipt, verdict, why(case, before, after, moment), moment)
     if isinstance(verdict, Retry):
         charge_parents(database, parents, 1)
-        adopting.leave_retry(database, lost.session, seq, me, verdict.tokens)
+        leave_retry(database, lost.session, seq, me, verdict.tokens)
         return LostEnd(failed, Changed(before.breaker, after.breaker))
     if is_tick and failed is None:
         ticks.note_succeeded(database, run_id, moment.wall)

@@ -16,7 +16,7 @@ from supervisor.store.sqlite import operate
 from supervisor.testing import ScriptedWork, SharedFile, World, fails, hangs, succeeds
 from supervisor.testing.clock import WALL
 from supervisor.testing.faults import Blow, Strike
-from tests.supervisor.dispatch.dispatching import Serving, job, ledger, on_a_clock, outcomes
+from tests.supervisor.dispatch.dispatching import Serving, job, lasting, ledger, on_a_clock, outcomes
 from tests.supervisor.rules import rules
 
 DAY_S = 86400.0
@@ -317,6 +317,26 @@ def test_a_drain_does_not_wait_for_a_retry_beyond_its_end() -> None:
         assert world.clock.now() - 1000.0 == pytest.approx(70.0, abs=1.1)
         ends = dict(file.connection.execute("SELECT session, reason FROM runs").fetchall())
         assert ends == {"long": "closed", "short": None}
+
+    on_a_clock(main)
+
+
+def test_a_retry_beyond_the_end_of_a_drain_is_made_by_the_next_one_where_the_policy_says_so() -> None:
+    async def main(world: World, file: SharedFile) -> None:
+        first, second = Serving(world, file, "one"), Serving(world, file, "two")
+        policy = lasting(rules(backoff_s=120.0))
+        work = first.works["job"] = second.works["job"] = ScriptedWork(fails(Kind.SERVER_ERROR), succeeds())
+        async with first.serve(job(every_s=3000.0, policy=policy), drain_s=60.0):
+            await asyncio.sleep(3001.0)
+        left = "SELECT state, owner, number, status, slot FROM runs"
+        assert file.connection.execute(left).fetchall() == [("backoff", "", 1, None, 0)]
+        async with second.serve(job(every_s=3000.0, policy=policy)):
+            await asyncio.sleep(100.0)
+            assert len(work.attempts) == 1, "its backoff goes on"
+            await asyncio.sleep(30.0)
+        assert [fact.number for fact in work.attempts] == [1, 2]
+        assert file.connection.execute("SELECT status, number FROM runs").fetchall() == [("succeeded", 2)]
+        assert file.connection.execute("SELECT spent FROM sessions").fetchall() == [(1.0,)]
 
     on_a_clock(main)
 
