@@ -340,25 +340,25 @@ def test_a_run_by_hand_that_succeeds_clears_what_is_overdue(jobs: Turnkeeper) ->
         assert rows.execute("SELECT overdue_wall, succeeded_wall > 5 FROM jobs").fetchall() == [(None, 1)]
 
 
-def test_an_overdue_job_is_an_alert(jobs: Turnkeeper) -> None:
+def alert_of_a_job_that_fails(jobs: Turnkeeper, kind: str) -> tuple[dict[str, Any], Ended]:
+    """Serve until an alert is told; return it, and how that ended."""
     command = "['sh', '-c', 'cat > told.part; echo >> told.part; mv told.part told']"
-    alerts = f"[[alerts]]\non = ['overdue']\ncommand = {command}\n"
+    alerts = f"[[alerts]]\non = ['{kind}']\ncommand = {command}\n"
     (jobs.folder / "settings.toml").write_text(alerts + SETTINGS.replace("echo out;", "exit 3;"))
     serve = jobs.begin("serve")
     alert = json.loads(jobs.wait_for("told"))
-    ended = end(jobs, serve)
-    assert (alert["kind"], alert["session"]) == ("overdue", "job:each")
+    return alert, end(jobs, serve)
+
+
+def test_an_overdue_job_is_an_alert(jobs: Turnkeeper) -> None:
+    alert, ended = alert_of_a_job_that_fails(jobs, "overdue")
+    assert (alert["kind"], alert["session"], alert["job"]) == ("overdue", "job:each", "each")
     assert "job each is overdue: no success for 3 of its periods" in alert["message"]
     assert ended.stderr.count("is overdue") == 1
 
 
 def test_an_alert_names_the_job_whose_tick_a_run_is_of(jobs: Turnkeeper) -> None:
-    command = "['sh', '-c', 'cat > told.part; echo >> told.part; mv told.part told']"
-    alerts = f"[[alerts]]\non = ['give_up']\ncommand = {command}\n"
-    (jobs.folder / "settings.toml").write_text(alerts + SETTINGS.replace("echo out;", "exit 3;"))
-    serve = jobs.begin("serve")
-    alert = json.loads(jobs.wait_for("told"))
-    end(jobs, serve)
+    alert, _ = alert_of_a_job_that_fails(jobs, "give_up")
     assert (alert["kind"], alert["session"], alert["job"]) == ("give_up", "job:each", "each")
 
 
