@@ -59,7 +59,7 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = arguments[0]
         if name not in _COMMANDS and not name.startswith("-"):
-            context.fail(f"No such command {name!r}{did_you_mean(name, _COMMANDS)}.")
+            context.fail(f"No such command {name!r}{did_you_mean(name, _COMMANDS)}")
         return super().resolve_command(context, arguments)
 
 
