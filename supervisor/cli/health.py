@@ -18,10 +18,11 @@ def reasons_against(path: Path, settings: Settings) -> Iterator[str]:
     try:
         must_answer(path)
         seen = look(path)
+        served = not settings.jobs or is_served(path)
     except StoreUnavailable as error:
         yield str(error)
         return
-    if settings.jobs and not is_served(path):
+    if not served:
         yield nobody_serves(settings)
     for session in () if seen is None else seen.sessions:
         yield from _without_a_process(session)

@@ -46,16 +46,16 @@ def end_with(database: Connection, run: Asking, verdict: Verdict | None, ending:
 def end_run(database: Connection, run: Asking, ending: Ending, host: Bucket | None, moment: Moment) -> Changed | None:
     """End a run that has no last record. What it still has comes back; an attempt that was begun is no more."""
     row = database.execute(
-        "SELECT seq, state, reserved, owner, number FROM runs WHERE id = ?", (run.run_id,)
+        "SELECT seq, state, reserved, owner, number, stop FROM runs WHERE id = ?", (run.run_id,)
     ).fetchone()
     if row is None:
         _note_refused(database, run, ending)
         _write_refused(database, run, ending, moment)
         return None
-    seq, state, reserved, owner, number = row
+    seq, state, reserved, owner, number, stop = row
     if owner != run.owner:
         return None
-    if number and state not in ("running", "ended") and _goes_on_elsewhere(run, ending):
+    if number and stop is None and state not in ("running", "ended") and _goes_on_elsewhere(run, ending):
         leave_retry(database, run.session, seq, run.owner, reserved or 0.0)
         return None
     changed = None

@@ -341,6 +341,18 @@ def test_a_retry_beyond_the_end_of_a_drain_is_made_by_the_next_one_where_the_pol
     on_a_clock(main)
 
 
+def test_a_drain_leaves_no_retry_of_a_run_that_an_operator_has_told_to_stop() -> None:
+    async def main(world: World, file: SharedFile) -> None:
+        serving = Serving(world, file, "one")
+        serving.works["job"] = ScriptedWork(fails(Kind.SERVER_ERROR), succeeds())
+        async with serving.serve(job(every_s=3000.0, policy=lasting(rules(backoff_s=120.0)))):
+            await asyncio.sleep(3001.0)
+            file.connection.execute("UPDATE runs SET stop = 'stopped'")  # and nobody has heard of it yet
+        assert file.connection.execute("SELECT state FROM runs").fetchall() == [("ended",)]
+
+    on_a_clock(main)
+
+
 def test_a_drain_that_is_hastened_waits_for_nothing() -> None:
     async def main(world: World, file: SharedFile) -> None:
         serving = Serving(world, file, "one")
