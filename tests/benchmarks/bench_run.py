@@ -134,6 +134,8 @@ def main() -> None:
     asked = options(__doc__)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_STATE_HOME"] = folder
+        os.environ["PYTHONPYCACHEPREFIX"] = folder  # what is installed has its bytecode: the first round makes it
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.chdir(folder)  # where there are no settings
         show(asyncio.run(measure(Path(folder), smoke=asked.smoke)), as_json=asked.json)
 
