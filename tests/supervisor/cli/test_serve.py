@@ -59,8 +59,9 @@ def test_what_is_not_over_in_time_is_stopped_and_proved(serve: Serve) -> None:
     until((serve.folder / "stubborn.runs").exists, "it runs")
     assert serve.end(process) == 0
     assert "1 run is not over: stopped now" in serve.log()
-    # A busy machine may see its next tick before it is told to end: that one is refused.
-    assert serve.rows("SELECT status, reason FROM runs WHERE status <> 'refused'") == [("cancelled", "closed")]
+    stopped, *others = serve.rows("SELECT status, reason FROM runs ORDER BY seq")
+    assert stopped == ("cancelled", "closed")
+    assert set(others) <= {("refused", "overlap")}, "ticks that came while it ran, on a busy machine"
     assert serve.turnkeeper.processes() == []
     serve.assert_nothing_is_lost()
 
