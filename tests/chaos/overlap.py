@@ -31,6 +31,16 @@ class Bodies:
         """Return the runs whose bodies started, in that order."""
         return [line.who.rpartition(".")[0] for line in self.lines() if line.what == "start"]
 
+    def started_after(self) -> dict[str, int]:
+        """Return how many had ended when each run's body started."""
+        ended, found = 0, {}
+        for line in self.lines():
+            if line.what == "end":
+                ended += 1
+            else:
+                found[line.who.rpartition(".")[0]] = ended
+        return found
+
     def most_at_once(self) -> int:
         """Return how many ran at once, at the most."""
         running: set[str] = set()
