@@ -103,7 +103,7 @@ STUBBORN = "trap '' TERM; echo > runs; while :; do sleep 1; done"
 def test_a_nested_run_ends_with_the_attempt_that_it_is_in(
     turnkeeper: Turnkeeper, outer_s: float, inner_s: float
 ) -> None:
-    turnkeeper.rules("budget.attempts = 1", 'attempt.timeout = "2s"', f'attempt.grace = "{outer_s:g}s"')
+    turnkeeper.rules("budget.attempts = 1", 'attempt.timeout = "5s"', f'attempt.grace = "{outer_s:g}s"')
     (turnkeeper.folder / "inner.toml").write_text(f'[policies.default]\nattempt.grace = "{inner_s:g}s"\n')
     ended = turnkeeper.run(sh(nested("--settings", "inner.toml", "--lock", "inner.jsonl", command=STUBBORN)))
     assert ended.status == 124
