@@ -115,8 +115,9 @@ def chain(most: str = "400") -> None:
 def fan(most: str = "200") -> None:
     """Fork children faster than they can be counted, up to so many."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    child(sleep)
     say("ready")
-    for _ in range(int(most)):
+    for _ in range(int(most) - 1):
         child(sleep)
         time.sleep(0.001)
     sleep()
@@ -125,8 +126,9 @@ def fan(most: str = "200") -> None:
 def hydra(depth: str = "7", pause_s: str = "0.005") -> None:
     """Every process forks, again and again: 2 ** depth at most, still growing when it says that it is ready."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    say("ready")
-    for _ in range(int(depth)):
+    if os.fork():
+        say("ready")
+    for _ in range(int(depth) - 1):
         os.fork()
         time.sleep(float(pause_s))
     sleep()
